@@ -1,0 +1,52 @@
+"""Every error that RetrieveAll raises on purpose.
+
+Each message says what was given, what was expected and what to do next. All are picklable, so
+that they cross process borders of Ray unchanged, and each also inherits the standard class that
+a caller would catch.
+"""
+
+from __future__ import annotations
+
+
+class RetrieveAllError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class InputError(RetrieveAllError, ValueError):
+    """A user's input (text, file, flag, request body) cannot be used as it is."""
+
+
+class CorpusFormatError(InputError):
+    """A corpus file is broken; the message starts with ``file:line:``."""
+
+
+class ConfigError(RetrieveAllError, ValueError):
+    """Settings contradict each other or what stands in the workspace."""
+
+
+class NotFoundError(RetrieveAllError, LookupError):
+    """A corpus, index, adapter, release or run that was named does not exist."""
+
+
+class IncompatibleArtefactError(RetrieveAllError, ValueError):
+    """An artefact was made for another base, embedder, prompt format or format version."""
+
+
+class ConflictError(RetrieveAllError, RuntimeError):
+    """Somebody else changed the same thing at the same time, or it may not be replaced."""
+
+
+class Overloaded(RetrieveAllError, RuntimeError):
+    """The engine's queue is full: try again after the seconds named in the message."""
+
+
+class DeadlineExceeded(RetrieveAllError, TimeoutError):
+    """The row's deadline passed before it was decoded."""
+
+
+class EngineClosed(RetrieveAllError, RuntimeError):
+    """The engine was closed while rows were waiting."""
+
+
+class MissingDependencyError(RetrieveAllError, ImportError):
+    """An optional package is needed; the message names the install command."""

@@ -1,0 +1,53 @@
+"""Units: the smallest pieces at which a mention may start or end.
+
+In scripts that write spaces a unit is a word (letters, digits and their marks) or one punctuation
+character; in scripts without spaces, and in Hangul where particles hang on the noun, it is one
+character with its marks. Prompts are tokenised unit by unit, so a mention's tokens are a run of
+the sentence's own tokens, and text that looks like one of our markers cannot become one.
+Source: own choice (the papers do not say how mentions are matched back to the text).
+"""
+
+from __future__ import annotations
+
+import regex
+
+from retrieveall.types import Span
+
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Hangul}"
+_UNIT = regex.compile(
+    rf"[{_UNSPACED}--\p{{M}}]\p{{M}}*"  # one character of a script without spaces
+    rf"|(?:[[\p{{L}}\p{{N}}_]--[{_UNSPACED}]][\p{{M}}\u200c\u200d]*)+"  # a word
+    r"|[^\s]\p{M}*",  # any other visible character
+    flags=regex.V1,
+)
+
+
+def split_units(text: str) -> tuple[Span, ...]:
+    """Returns the units of ``text`` in order; together they cover every non-space character.
+
+    Args:
+        text: Any string; lone combining marks and control characters become units of their own.
+    """
+    return tuple(Span(start_char=m.start(), end_char=m.end()) for m in _UNIT.finditer(text))
+
+
+def unit_pieces(text: str, units: tuple[Span, ...]) -> list[str]:
+    """Returns one string per unit, as it is tokenised: with one leading space where one stood.
+
+    The first unit always gets the space, so that a word at the start of a sentence has the same
+    tokens as inside it.
+
+    Args:
+        text: The text that the units were split from.
+        units: U units.
+
+    Returns:
+        U strings.
+    """
+    pieces = []
+    previous_end = -1
+    for unit in units:
+        glued = unit.start_char == previous_end
+        pieces.append(("" if glued else " ") + text[unit.start_char : unit.end_char])
+        previous_end = unit.end_char
+    return pieces

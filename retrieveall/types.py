@@ -1,0 +1,142 @@
+"""The nouns that every room of the house shares. Plain frozen data, no behaviour beyond checks.
+
+All character offsets count Unicode code points and are half-open: ``text[start_char:end_char]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "dev", "test"]
+Composition = Literal["selection", "mixture", "fusion"]
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Span:
+    """A half-open character range of one text."""
+
+    start_char: int
+    end_char: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class GoldEntity:
+    """An annotated mention of a corpus sentence: where it stands and what it is."""
+
+    start_char: int
+    end_char: int
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sentence:
+    """One row of a corpus.
+
+    Attributes:
+        id: Unique within its corpus and language.
+        language: BCP-47 code as in PAN-X, such as ``en`` or ``zh-hans``.
+        text: The sentence; NFC is not enforced, offsets count the code points that stand here.
+        tokens: The corpus's own tokens as ranges of ``text``; the strict scorer counts on them.
+        entities: Gold mentions in order of appearance, never overlapping.
+        split: ``train``, ``dev`` or ``test``.
+    """
+
+    id: str
+    language: str
+    text: str
+    tokens: tuple[Span, ...]
+    entities: tuple[GoldEntity, ...]
+    split: Split
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entity:
+    """A mention that the tagger found.
+
+    Attributes:
+        score: Product of the model's renormalised probabilities at the branching decisions
+            inside the entity (start, end, label), in [0, 1]. Source: own choice.
+    """
+
+    start_char: int
+    end_char: int
+    label: str
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityExample:
+    """An entity-level example of a prompt: a mention from the training split and its label."""
+
+    mention: str
+    label: str
+    similarity: float = 1.0
+    sentence_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContextExample:
+    """A context-level example of a prompt: a whole tagged training sentence."""
+
+    text: str
+    entities: tuple[GoldEntity, ...]
+    similarity: float = 1.0
+    sentence_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Examples:
+    """What retrieval found for one sentence, strongest first in each granularity.
+
+    Attributes:
+        entity: At most n entity examples that passed the dynamic threshold.
+        context: At most m context examples that passed the dynamic threshold.
+    """
+
+    entity: tuple[EntityExample, ...] = ()
+    context: tuple[ContextExample, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """Which adapter a sentence goes to.
+
+    Attributes:
+        language: The chosen language.
+        ranking: ``(language, score)`` best first; scores are comparable within one ranking only.
+        margin: Best score minus second best; the best score itself when there is only one.
+        known: False when similarity or margin says that the pool has no adapter for this input.
+    """
+
+    language: str
+    ranking: tuple[tuple[str, float], ...]
+    margin: float
+    known: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaggedSentence:
+    """What the tagger did with one sentence of a document; offsets are the document's."""
+
+    start_char: int
+    end_char: int
+    language: str
+    adapter: str
+    composition: Composition
+    ranking: tuple[tuple[str, float], ...]
+    margin: float
+    examples_dropped: int
+    examples: Examples | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaggedText:
+    """The tagger's answer for one text: entities in order of appearance, sentences that cover it."""
+
+    entities: tuple[Entity, ...]
+    sentences: tuple[TaggedSentence, ...]
+    id: str | None = None
