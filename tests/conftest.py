@@ -1,0 +1,45 @@
+"""What all tests share: process settings, and the rule that continuous integration skips no real corpus.
+
+Tests on real corpora skip with a reason that names RETRIEVEALL_TEST_DATA. With
+RETRIEVEALL_TEST_DATA_REQUIRED=1 such a skip is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+for _name, _value in {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+REQUIRED = os.environ.get("RETRIEVEALL_TEST_DATA_REQUIRED") == "1"
+
+
+def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if REQUIRED and report.skipped and "RETRIEVEALL_TEST_DATA" in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"Skipped although RETRIEVEALL_TEST_DATA_REQUIRED=1: {report.longrepr}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turns the skip of a test into a failure where the data is required."""
+    report = yield
+    _forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for modules that skip as a whole."""
+    report = yield
+    _forbid_skip(report)
+    return report
