@@ -1,0 +1,142 @@
+"""Plots of evaluation reports: F1 per language with intervals, several runs side by side.
+
+One drawing serves two media: a PNG on white for documents, and an inline SVG whose colours are
+CSS variables of the page, so that it follows a light or dark theme.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from retrieveall.errors import InputError
+from retrieveall.evaluation.bootstrap import Interval
+from retrieveall.evaluation.report import EvalReport
+from retrieveall.evaluation.score import Score
+
+View = Literal["strict", "unseen", "unseen_names", "detokenised"]
+VIEW_TITLES: Mapping[View, str] = {
+    "strict": "strict F1",
+    "unseen": "strict F1 on sentences that do not stand in train",
+    "unseen_names": "strict F1 on names that never occur in train",
+    "detokenised": "strict F1 on detokenised text",
+}
+
+# Okabe and Ito's colours, told apart with any kind of colour vision; shapes say the same again.
+RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a7a7a")
+_MARKERS = ("o", "s", "D", "^", "v")
+_INK = "#1f2430"
+_GRID = "#d7dae0"
+
+
+def plot_f1(reports: Sequence[EvalReport], *, view: View = "strict") -> Figure:
+    """Draws F1 per language, and the macro average where there are several languages.
+
+    Args:
+        reports: One to five runs; a language that a run lacks is left empty in its row.
+        view: Which score.
+
+    Returns:
+        A figure; write it with ``save_png`` or ``svg_of``.
+
+    Raises:
+        InputError: No report, or more than can be told apart.
+    """
+    if not 1 <= len(reports) <= len(RUN_COLOURS):
+        raise InputError(f"A plot shows 1 to {len(RUN_COLOURS)} runs; got {len(reports)}.")
+    rows = list(dict.fromkeys(one.language for report in reports for one in report.languages))
+    if len(rows) > 1:
+        rows.append("macro")
+    height_inch = 1.3 + len(rows) * (0.26 + 0.13 * len(reports))
+    figure = Figure(figsize=(7.2, height_inch), layout="constrained")
+    axes = figure.add_subplot()
+    for number, report in enumerate(reports):
+        _draw_run(axes, report, rows, view, number, len(reports))
+    _dress(axes, rows, VIEW_TITLES[view], synthetic=any(report.synthetic for report in reports))
+    if len(reports) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, labelcolor=_INK)
+    return figure
+
+
+def save_png(figure: Figure, path: Path, *, dpi: int = 160) -> None:
+    """Writes the figure on white; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi, facecolor="white", format="png")
+
+
+def svg_of(figure: Figure, *, salt: str) -> str:
+    """Returns the figure as an ``<svg>`` element for a page that defines the colour variables.
+
+    Variables: ``--ink``, ``--grid`` and ``--run-0`` … ``--run-4``. The output is deterministic.
+
+    Args:
+        figure: Drawn by this module.
+        salt: Keeps the ids of several drawings of one page apart.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    variables = {_INK: "--ink", _GRID: "--grid"} | {c: f"--run-{i}" for i, c in enumerate(RUN_COLOURS)}
+    for colour, variable in variables.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg
+
+
+def _draw_run(
+    axes: Axes, report: EvalReport, rows: Sequence[str], view: View, number: int, runs: int
+) -> None:
+    points = _points(report, view)
+    shown = [row for row in rows if row in points]
+    offset = (number - (runs - 1) / 2) * 0.7 / runs
+    f1 = [points[row][0] for row in shown]
+    intervals = [points[row][1] for row in shown]
+    # An interval of resamples need not hold the value itself; an error bar must not be negative.
+    below = [max(0.0, value - one.low) if one else 0.0 for value, one in zip(f1, intervals, strict=True)]
+    above = [max(0.0, one.high - value) if one else 0.0 for value, one in zip(f1, intervals, strict=True)]
+    axes.errorbar(
+        f1,
+        [rows.index(row) + offset for row in shown],
+        xerr=[below, above],
+        fmt=_MARKERS[number],
+        color=RUN_COLOURS[number],
+        markersize=6,
+        elinewidth=1.6,
+        label=report.name.replace("$", r"\$"),
+    )
+
+
+def _points(report: EvalReport, view: View) -> dict[str, tuple[float, Interval | None]]:
+    """Returns F1 and interval per row; the macro average of a view other than strict has none."""
+    points: dict[str, tuple[float, Interval | None]] = {}
+    for one in report.languages:
+        score: Score | None = getattr(one, view)
+        if score is not None:
+            points[one.language] = score.f1, Interval(low=score.f1_low, high=score.f1_high)
+    if view == "strict":
+        points["macro"] = report.macro_f1, report.macro
+    elif (macro := report.macro_of(view)) is not None:
+        points["macro"] = macro, None
+    return points
+
+
+def _dress(axes: Axes, rows: Sequence[str], title: str, *, synthetic: bool) -> None:
+    mark = "\nSYNTHETIC corpus" if synthetic else ""
+    axes.set_title(f"{title}, with 95 % bootstrap intervals{mark}", color=_INK, fontsize=10, loc="left")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 1)
+    if rows[-1] == "macro":
+        axes.axhline(len(rows) - 1.5, color=_GRID, linewidth=1)
+    axes.grid(axis="x", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_INK, length=0, labelsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,103 @@
+"""What of a test set also stands in training, and scores on the rest.
+
+Every claim about examples or routing is made on unseen text (METHOD.md section 6): 3 to 16 % of
+PAN-X test sentences stand in train word for word.
+
+Unseen sentence: its text, after NFC and white-space folding, is not the text of a train sentence.
+Unseen name: a gold mention whose surface, folded likewise and case-folded, is the surface of no
+train mention of any label (so ``AMSTERDAM`` is seen when ``Amsterdam`` was). Source: own choice.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieveall.evaluation.strict import Mention, Predictions, check_paired
+from retrieveall.types import Sentence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeenInTraining:
+    """The sentences and names of a training set, folded.
+
+    Attributes:
+        texts: Folded texts of the train sentences.
+        names: Folded, case-folded surfaces of the train mentions.
+    """
+
+    texts: frozenset[str]
+    names: frozenset[str]
+
+    @classmethod
+    def of(cls, train: Iterable[Sentence]) -> Self:
+        """Collects texts and names of ``train``; read it once, it may be a stream."""
+        texts: set[str] = set()
+        names: set[str] = set()
+        for sentence in train:
+            texts.add(fold_text(sentence.text))
+            names.update(_surface(sentence, mention) for mention in sentence.entities)
+        return cls(texts=frozenset(texts), names=frozenset(names))
+
+    def holds_sentence(self, sentence: Sentence) -> bool:
+        """True when this sentence's text stands in train."""
+        return fold_text(sentence.text) in self.texts
+
+    def holds_name(self, sentence: Sentence, mention: Mention) -> bool:
+        """True when this mention's surface is a train mention."""
+        return _surface(sentence, mention) in self.names
+
+
+def fold_text(text: str) -> str:
+    """Returns ``text`` in NFC with every run of white space as one space and none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def unseen_mask(gold: Sequence[Sentence], seen: SeenInTraining) -> npt.NDArray[np.bool_]:
+    """Returns ``(S,)`` True where the sentence does not stand in train."""
+    return np.array([not seen.holds_sentence(sentence) for sentence in gold], dtype=np.bool_)
+
+
+def restrict_to_unseen_names(
+    gold: Sequence[Sentence], predicted: Predictions, seen: SeenInTraining
+) -> tuple[list[Sentence], list[list[Mention]]]:
+    """Leaves what can be scored on unseen names alone.
+
+    Gold keeps its mentions with unseen surfaces. Predictions that share a character with a gold
+    mention of a *seen* surface are dropped, right or wrong: they answer for that one. All other
+    predictions stay, also those that touch no gold mention at all, in every sentence: a name that
+    was made up counts against the tagger here as in the main metric.
+
+    Args:
+        gold: S sentences.
+        predicted: S lists of mentions.
+        seen: What training held.
+
+    Returns:
+        S sentences and S lists, to be scored as usual.
+
+    Raises:
+        InputError: The two lengths differ.
+    """
+    check_paired(gold, predicted)
+    kept_gold, kept_predicted = [], []
+    for sentence, mentions in zip(gold, predicted, strict=True):
+        known = [mention for mention in sentence.entities if seen.holds_name(sentence, mention)]
+        unknown = tuple(mention for mention in sentence.entities if mention not in known)
+        kept_gold.append(replace(sentence, entities=unknown))
+        kept_predicted.append([m for m in mentions if not any(overlap(m, k) for k in known)])
+    return kept_gold, kept_predicted
+
+
+def overlap(one: Mention, other: Mention) -> int:
+    """Returns how many characters two mentions of one text share."""
+    return max(0, min(one.end_char, other.end_char) - max(one.start_char, other.start_char))
+
+
+def _surface(sentence: Sentence, mention: Mention) -> str:
+    return fold_text(sentence.text[mention.start_char : mention.end_char]).casefold()
