@@ -1,0 +1,227 @@
+"""Label-free lessons for the base model: copy from the sentence, look up in the prompt.
+
+A plain language model of a few million weights learns to copy badly. These lessons have the exact
+shape of our prompt, but their "entities" are made from raw text: capitalised runs, numbers or
+random spans, under marker types that are drawn anew for every prompt and mean only what the
+prompt's own examples say. So the base learns the form and the skill, never what an entity is.
+Source: own choice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from retrieveall.models.tokenizer import LABELS
+from retrieveall.prompting.codec import PromptCodec
+from retrieveall.prompting.hierarchical import build_prompt
+from retrieveall.text.units import split_units
+from retrieveall.types import ContextExample, EntityExample, Examples, GoldEntity, Span
+
+_MAX_SPAN_UNITS = 5
+_ODD_LABEL_SHARE = 0.1
+_DRAWS_FOR_A_SPAN = 3  # a lesson without any span teaches little: draw again
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookupConfig:
+    """Shares of the lesson kinds and sizes of the prompts.
+
+    Attributes:
+        rule_share: Share of lessons where every line is tagged by one rule; the rest look up spans.
+        max_entity_examples: Most mentions shown.
+        max_context_examples: Most tagged sentences shown.
+        fuzzy_share: Share of shown mentions that differ a little from the sentence's.
+        max_line_chars: Longer lines are not used for lessons.
+    """
+
+    rule_share: float = 0.4
+    max_entity_examples: int = 6
+    max_context_examples: int = 3
+    fuzzy_share: float = 0.15
+    max_line_chars: int = 220
+
+
+class LookupLessons:
+    """Draws lessons from raw lines.
+
+    Args:
+        lines: Raw sentences by language.
+        codec: The base model's codec.
+        config: Sizes and shares.
+    """
+
+    def __init__(self, lines: Mapping[str, Sequence[str]], codec: PromptCodec, config: LookupConfig) -> None:
+        self._lines = lines
+        self._codec = codec
+        self._config = config
+
+    def draw(self, language: str, rng: random.Random) -> list[int]:
+        """Returns the token ids of one lesson: prompt, tag line, end token."""
+        lesson = self._rule if rng.random() < self._config.rule_share else self._lookup
+        for _ in range(_DRAWS_FOR_A_SPAN):
+            text, entities, examples = lesson(language, rng)
+            if entities:
+                break
+        encoded = self._codec.text(text)
+        prompt = build_prompt(self._codec, encoded, examples)
+        return [*prompt.ids, *self._codec.tags(encoded, entities), self._codec.end_id]
+
+    def _line(self, language: str, rng: random.Random) -> str:
+        line = rng.choice(self._lines[language])
+        return line if len(line) <= self._config.max_line_chars else line[: self._config.max_line_chars]
+
+    def _rule(self, language: str, rng: random.Random) -> tuple[str, list[GoldEntity], Examples]:
+        """Every capitalised run, or every number, has a label; the examples show which."""
+        labels = _draw_labels(rng, 3)
+        chosen = rng.choice((("caps",), ("digits",), ("caps", "digits"), ("caps", "length")))
+
+        def tag(text: str) -> list[GoldEntity]:
+            return [_entity(span, labels[rule]) for span, rule in _rule_spans(text, chosen)]
+
+        text = self._line(language, rng)
+        shown = [self._line(language, rng) for _ in range(rng.randint(0, self._config.max_context_examples))]
+        context = tuple(ContextExample(text=line, entities=tuple(tag(line))) for line in shown)
+        return text, tag(text), Examples(context=context)
+
+    def _lookup(self, language: str, rng: random.Random) -> tuple[str, list[GoldEntity], Examples]:
+        """Spans that an example shows are tagged with its label; nothing else is."""
+        text = self._line(language, rng)
+        labels = _draw_labels(rng, 4)
+        entity: list[EntityExample] = []
+        context: list[ContextExample] = []
+        known = {surface: rng.choice(labels) for surface in _draw_surfaces(text, rng, rng.randint(0, 4))}
+        for surface, label in known.items():
+            if len(context) < self._config.max_context_examples and rng.random() < 0.4:
+                context.append(self._spliced(language, surface, label, labels, rng))
+            else:
+                entity.append(EntityExample(mention=self._blur(surface, rng), label=label))
+        entity += self._distractors(language, text, labels, self._config.max_entity_examples - len(entity), rng)
+        rng.shuffle(entity)
+        return text, _occurrences(text, known), Examples(entity=tuple(entity), context=tuple(context))
+
+    def _distractors(
+        self, language: str, text: str, labels: Sequence[str], at_most: int, rng: random.Random
+    ) -> list[EntityExample]:
+        drawn = [
+            surface
+            for _ in range(rng.randint(0, at_most))
+            for surface in _draw_surfaces(self._line(language, rng), rng, 1)
+        ]
+        return [EntityExample(mention=s, label=rng.choice(labels)) for s in drawn if s not in text]
+
+    def _spliced(
+        self, language: str, surface: str, label: str, labels: Sequence[str], rng: random.Random
+    ) -> ContextExample:
+        """Another line in which the surface stands where some span of its own stood."""
+        line = self._line(language, rng)
+        places = _draw_spans(line, rng, 2)
+        if not places:
+            return ContextExample(text=surface, entities=tuple(_occurrences(surface, {surface: label})))
+        hole = places.pop(rng.randrange(len(places)))
+        text = line[: hole.start_char] + surface + line[hole.end_char :]
+        known = {line[s.start_char : s.end_char]: rng.choice(labels) for s in places}
+        return ContextExample(text=text, entities=tuple(_occurrences(text, {**known, surface: label})))
+
+    def _blur(self, surface: str, rng: random.Random) -> str:
+        """Sometimes drops the last letters, as another case form would."""
+        if len(surface) < 6 or rng.random() >= self._config.fuzzy_share:
+            return surface
+        return surface[: -rng.randint(1, 2)].rstrip()
+
+
+def _draw_labels(rng: random.Random, count: int) -> list[str]:
+    """Marker types of one prompt; a tenth of them have no token of their own."""
+    return [
+        "".join(rng.choices("ABCDEFGHIJKLMNOPRSTUVW", k=rng.randint(2, 4)))
+        if rng.random() < _ODD_LABEL_SHARE
+        else label
+        for label in rng.sample(LABELS, count)
+    ]
+
+
+def _entity(span: Span, label: str) -> GoldEntity:
+    return GoldEntity(start_char=span.start_char, end_char=span.end_char, label=label)
+
+
+def _is_capitalised(text: str, unit: Span) -> bool:
+    return text[unit.start_char].isupper()
+
+
+def _runs(text: str, keep: Sequence[bool], units: Sequence[Span]) -> list[Span]:
+    """Joins neighbouring kept units, at most one space apart, into spans."""
+    spans: list[Span] = []
+    previous = -2
+    for index, unit in enumerate(units):
+        if not keep[index]:
+            continue
+        if previous == index - 1 and unit.start_char - spans[-1].end_char <= 1:
+            spans[-1] = Span(start_char=spans[-1].start_char, end_char=unit.end_char)
+        else:
+            spans.append(unit)
+        previous = index
+    return spans
+
+
+def _capitalised_runs(text: str) -> list[Span]:
+    """Runs of capitalised words; a lone word that opens the sentence does not count."""
+    units = split_units(text)
+    runs = _runs(text, [_is_capitalised(text, unit) for unit in units], units)
+    opening = bool(runs) and runs[0] == units[0]
+    return runs[1:] if opening else runs
+
+
+def _rule_spans(text: str, chosen: Sequence[str]) -> list[tuple[Span, int]]:
+    """Spans that the chosen rules tag, with the index of the rule's label, in order of appearance."""
+    found: list[tuple[Span, int]] = []
+    if "caps" in chosen:
+        by_length = "length" in chosen
+        runs = _capitalised_runs(text)
+        found += [(run, 2 if by_length and " " in text[run.start_char : run.end_char] else 0) for run in runs]
+    if "digits" in chosen:
+        units = split_units(text)
+        numbers = _runs(text, [text[unit.start_char].isdigit() for unit in units], units)
+        found += [(number, 1) for number in numbers]
+    return sorted(found, key=lambda item: item[0])
+
+
+def _draw_spans(text: str, rng: random.Random, count: int) -> list[Span]:
+    """At most ``count`` spans that do not overlap: capitalised runs half of the time, else random."""
+    units = split_units(text)
+    if not units:
+        return []
+    runs = _capitalised_runs(text)
+    drawn: list[Span] = []
+    for _ in range(count):
+        if runs and rng.random() < 0.5:
+            span = rng.choice(runs)
+        else:
+            first = rng.randrange(len(units))
+            last = min(len(units) - 1, first + min(rng.randrange(_MAX_SPAN_UNITS), rng.randrange(_MAX_SPAN_UNITS)))
+            span = Span(start_char=units[first].start_char, end_char=units[last].end_char)
+        if all(span.end_char <= other.start_char or other.end_char <= span.start_char for other in drawn):
+            drawn.append(span)
+    return drawn
+
+
+def _draw_surfaces(text: str, rng: random.Random, count: int) -> list[str]:
+    return [text[span.start_char : span.end_char] for span in _draw_spans(text, rng, count)]
+
+
+def _occurrences(text: str, labels: Mapping[str, str]) -> list[GoldEntity]:
+    """Every place where a known surface stands on unit borders, leftmost and longest first."""
+    units = split_units(text)
+    ends = {unit.end_char for unit in units}
+    found: list[GoldEntity] = []
+    free_from = 0
+    for unit in units:
+        if unit.start_char < free_from:
+            continue
+        for surface in sorted(labels, key=len, reverse=True):
+            end = unit.start_char + len(surface)
+            if end in ends and text.startswith(surface, unit.start_char):
+                found.append(GoldEntity(start_char=unit.start_char, end_char=end, label=labels[surface]))
+                free_from = end
+                break
+    return found

@@ -1,0 +1,46 @@
+"""Pretrains the embedded base on a folder of raw text: `python -m train_jobs.pretrain_base --help`.
+
+A thin shell over `retrieveall.training.pretrain`. It needs no Ray: the base is small enough for one
+process, and a run that is killed goes on when the same command is given again. On a CPU set
+OMP_NUM_THREADS and, with glibc, MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ to 4294967296:
+returning freed pages to the system costs half of the speed on virtual machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from retrieveall.training.pretrain import PretrainConfig, Pretraining, read_text_folder
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line; every number of `PretrainConfig` is a flag."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--text", type=Path, required=True, help="folder with <language>.txt, a sentence a line")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run; an existing one goes on")
+    parser.add_argument("--threads", type=int, default=1)
+    for field in dataclasses.fields(PretrainConfig):
+        if field.name != "lookup":
+            kind = type(field.default)
+            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Runs or resumes the pretraining."""
+    arguments = parse_arguments()
+    torch.set_num_threads(arguments.threads)
+    settings = {
+        field.name: getattr(arguments, field.name)
+        for field in dataclasses.fields(PretrainConfig)
+        if field.name != "lookup"
+    }
+    Pretraining(arguments.run, read_text_folder(arguments.text), PretrainConfig(**settings)).run()
+
+
+if __name__ == "__main__":
+    main()
