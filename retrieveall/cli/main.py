@@ -1,0 +1,99 @@
+"""The ``retrieveall`` command: global flags, and how errors reach the user.
+
+Every flag has an environment twin: ``RETRIEVEALL_`` + command + flag, such as
+``RETRIEVEALL_TRAIN_BASE_MODEL`` for ``retrieveall train --base-model``; ``--help`` shows each.
+Heavy packages are imported inside the functions that need them, so that help stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from retrieveall import __version__
+from retrieveall.cli.output import note, print_line
+from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, Session
+from retrieveall.errors import RetrieveAllError
+
+_EPILOG = (
+    "A first tour: `retrieveall quickstart`. Your own data: `corpus import`, `index`, `train`, `eval`, `tag`."
+)
+
+app = typer.Typer(
+    name="retrieveall",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog=_EPILOG,
+    context_settings={"auto_envvar_prefix": "RETRIEVEALL", "help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_line(f"retrieveall {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_flags(
+    context: typer.Context,
+    workspace: Annotated[
+        str, typer.Option(help="Folder or pyarrow filesystem URI (s3://…, gs://…) that holds all state.")
+    ] = DEFAULT_WORKSPACE,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Tags named entities in many languages: one frozen model, one LoRA per language, retrieved examples.
+
+    Flags before the command are global; each flag has an environment twin, shown beside it.
+    """
+    context.obj = Session(workspace=workspace)
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+def main() -> None:
+    """Runs the command line; the entry point of the package.
+
+    Exits with 2 and one line on stderr for errors that the user can mend, and with 1 and one line
+    for the rest. ``--debug`` lets the traceback through.
+    """
+    try:
+        app()
+    except KeyboardInterrupt:
+        note("retrieveall: interrupted; the same command goes on where it stopped")
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        sys.exit(report_error(error))
+
+
+def report_error(error: BaseException) -> int:
+    """Writes one line about an error to stderr and returns the exit code."""
+    origin = _origin(error)
+    text = " ".join(str(origin).split())
+    if isinstance(origin, RetrieveAllError):
+        note(f"retrieveall: error: {text}")
+        return 2
+    note(
+        f"retrieveall: unexpected {type(origin).__name__}: {text[:500]} (run again with --debug for the traceback)"
+    )
+    return 1
+
+
+def _origin(error: BaseException) -> BaseException:
+    """Returns what was raised in a worker process, which Ray wraps together with a traceback."""
+    cause = getattr(error, "cause", None) or error.__cause__
+    while isinstance(cause, BaseException) and (
+        hasattr(error, "cause") or isinstance(cause, RetrieveAllError)
+    ):
+        error, cause = cause, getattr(cause, "cause", None) or cause.__cause__
+    return error

@@ -1,0 +1,31 @@
+"""What one run of the command line carries from the global flags to a command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import typer
+
+from retrieveall.cli.output import libraries_on_stderr
+
+DEFAULT_WORKSPACE = "./workspace"
+DEBUG_VARIABLE = "RETRIEVEALL_DEBUG"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """The global flags.
+
+    Attributes:
+        workspace: Path or URI of the workspace.
+    """
+
+    workspace: str
+
+
+def split_list(text: str | None) -> tuple[str, ...]:
+    """Returns the items of a comma-separated flag; nothing given is an empty tuple."""
+    return tuple(item.strip() for item in (text or "").split(",") if item.strip())
