@@ -83,9 +83,8 @@ def report_error(error: BaseException) -> int:
     if isinstance(origin, RetrieveAllError):
         note(f"retrieveall: error: {text}")
         return 2
-    note(
-        f"retrieveall: unexpected {type(origin).__name__}: {text[:500]} (run again with --debug for the traceback)"
-    )
+    kind = type(origin).__name__
+    note(f"retrieveall: unexpected {kind}: {text[:500]} (run again with --debug for the traceback)")
     return 1
 
 

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-
-import typer
-
-from retrieveall.cli.output import libraries_on_stderr
 
 DEFAULT_WORKSPACE = "./workspace"
 DEBUG_VARIABLE = "RETRIEVEALL_DEBUG"
