@@ -56,12 +56,12 @@ class PretrainConfig:
     key_value_heads: int = 3
     row_tokens: int = 384
     micro_rows: int = 6
-    accumulate: int = 6
+    accumulate: int = 4
     tokens: int = 25_000_000
     matrix_lr: float = 3e-3
     other_lr: float = 3e-3
     weight_decay: float = 0.05
-    warmup_steps: int = 40
+    warmup_steps: int = 15
     decay_share: float = 0.3
     lesson_share: float = 0.35
     language_exponent: float = 0.7

@@ -1,0 +1,138 @@
+"""Training rows: the tagger's own prompt, and the tag line as the target.
+
+Axes: B rows, T tokens of the longest row, K tokens of the longest target.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from retrieveall.prompting.codec import PromptCodec
+from retrieveall.prompting.hierarchical import build_prompt
+from retrieveall.types import Examples, Sentence
+
+IGNORED = -100
+_BUCKET_BATCHES = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingRow:
+    """A training sentence in both text forms, with its stored neighbours, strongest first."""
+
+    sentence: Sentence
+    detokenised: Sentence
+    examples: Examples
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenderConfig:
+    """How a row becomes a prompt; all chances are our own choice.
+
+    Attributes:
+        entity_examples: Most entity examples shown (n of the paper).
+        context_examples: Most context examples shown (m of the paper).
+        drop_rate: Chance that an example is left out, so that fewer also work.
+        drop_all_rate: Chance that all are left out, so that none also works.
+        detokenised_rate: Chance that the sentence is shown as prose instead of as corpus tokens.
+        budget_tokens: Longest prompt; rows whose sentence alone is longer are skipped and counted.
+    """
+
+    entity_examples: int = 4
+    context_examples: int = 2
+    drop_rate: float = 0.15
+    drop_all_rate: float = 0.1
+    detokenised_rate: float = 0.3
+    budget_tokens: int = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenderedRow:
+    """Token ids of one row; the loss counts on the target only."""
+
+    prompt_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.target_ids)
+
+
+def render_row(row: TrainingRow, codec: PromptCodec, config: RenderConfig, rng: random.Random) -> RenderedRow:
+    """Renders a row with examples dropped and the text form drawn at random.
+
+    Raises:
+        InputError: The sentence alone exceeds the budget.
+    """
+    prose = rng.random() < config.detokenised_rate
+    sentence = row.detokenised if prose else row.sentence
+    encoded = codec.text(sentence.text)
+    examples = drop_examples(row.examples, config, rng)
+    prompt = build_prompt(codec, encoded, examples, budget_tokens=config.budget_tokens)
+    target = (*codec.tags(encoded, sentence.entities), codec.end_id)
+    return RenderedRow(prompt_ids=prompt.ids, target_ids=target)
+
+
+def drop_examples(examples: Examples, config: RenderConfig, rng: random.Random) -> Examples:
+    """Leaves examples out at random, then keeps the strongest n and m."""
+    if rng.random() < config.drop_all_rate:
+        return Examples()
+    entity = [example for example in examples.entity if rng.random() >= config.drop_rate]
+    context = [example for example in examples.context if rng.random() >= config.drop_rate]
+    return Examples(
+        entity=tuple(entity[: config.entity_examples]), context=tuple(context[: config.context_examples])
+    )
+
+
+def epoch_batches(lengths: Sequence[int], batch_rows: int, rng: random.Random) -> Iterator[list[int]]:
+    """Yields shuffled batches of row indices whose lengths are close, each row once.
+
+    Args:
+        lengths: Length of each row, in any unit that grows with its tokens.
+        batch_rows: Rows of a batch; the last one may be smaller.
+        rng: Decides the order.
+    """
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    batches: list[list[int]] = []
+    bucket = batch_rows * _BUCKET_BATCHES
+    for start in range(0, len(order), bucket):
+        near = sorted(order[start : start + bucket], key=lengths.__getitem__)
+        batches += [near[i : i + batch_rows] for i in range(0, len(near), batch_rows)]
+    rng.shuffle(batches)
+    yield from batches
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """A padded batch; rows are padded on the left, so that all targets end in the last column.
+
+    Attributes:
+        ids_BT: Token ids.
+        mask_BT: 1 where a token stands.
+        positions_BT: Positions that start at 0 with each row's first token.
+        labels_BK: Target ids of the last K columns, `IGNORED` elsewhere.
+    """
+
+    ids_BT: Tensor
+    mask_BT: Tensor
+    positions_BT: Tensor
+    labels_BK: Tensor
+
+
+def collate(rows: Sequence[RenderedRow], pad_id: int) -> Batch:
+    """Pads rows into one batch."""
+    width = max(map(len, rows))
+    longest_target = max(len(row.target_ids) for row in rows)
+    ids = torch.full((len(rows), width), pad_id)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    labels = torch.full((len(rows), longest_target), IGNORED)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row) :] = torch.tensor((*row.prompt_ids, *row.target_ids))
+        mask[index, width - len(row) :] = 1
+        labels[index, longest_target - len(row.target_ids) :] = torch.tensor(row.target_ids)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return Batch(ids_BT=ids, mask_BT=mask, positions_BT=positions, labels_BK=labels)
