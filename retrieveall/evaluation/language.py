@@ -6,6 +6,7 @@ function scores tokenised and detokenised text, oracle and routed runs, any arm 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,12 @@ from retrieveall.errors import InputError
 from retrieveall.evaluation.bootstrap import RESAMPLES, Counts, percentile_interval
 from retrieveall.evaluation.mistakes import Mistake, count_mistakes, find_mistakes, worst_mistakes
 from retrieveall.evaluation.score import Score
-from retrieveall.evaluation.set_metric import count_sets
-from retrieveall.evaluation.strict import Predictions, StrictCounts, count_strict
-from retrieveall.evaluation.unseen import SeenInTraining, restrict_to_unseen_names, unseen_mask
+from retrieveall.evaluation.strict import Predictions, count_strict
+from retrieveall.evaluation.unseen import SeenInTraining
+from retrieveall.evaluation.views import View, count_views
 from retrieveall.types import Sentence
+
+CountRows = tuple[tuple[int, int, int], ...]
 
 UNKNOWN = "unknown"  # routed to no adapter of its own
 MISTAKES_PER_KIND = 12
@@ -49,35 +52,43 @@ class LanguageReport:
 
     Attributes:
         language: BCP-47 code.
-        strict: The main metric.
-        labels: The same per label, sorted by label.
-        set_metric: For comparison with the literature only.
-        unseen: Strict, on sentences not in train; None without such sentences or without train.
-        unseen_names: Strict, on names not in train; None likewise.
-        detokenised: Strict, on the detokenised form; None when it was not run.
+        scores: Score per view; ``strict`` and ``set_metric`` are always there.
+        labels: The strict score per label, sorted by label.
         routing: None when nothing was routed.
         unaligned: Predicted mentions that start or end inside a token (counted as wrong).
-        mistakes: All mistakes by kind.
+        mistakes: Number of all mistakes by kind.
         worst: The worst of them.
-        per_sentence: (tp, fp, fn) per sentence, for a paired bootstrap against another report.
-        in_train: Numbers of the sentences that stand in train; None when train was not given.
+        counts: (tp, fp, fn) per sentence and view, for a paired bootstrap against another report.
         sentences_digest: SHA-256 over the sentences' ids, texts and gold mentions.
     """
 
     language: str
-    strict: Score
+    scores: Mapping[View, Score]
     labels: Mapping[str, Score]
-    set_metric: Score
-    unseen: Score | None
-    unseen_names: Score | None
-    detokenised: Score | None
     routing: RoutingScore | None
     unaligned: int
     mistakes: Mapping[str, int]
     worst: tuple[Mistake, ...]
-    per_sentence: tuple[tuple[int, int, int], ...]
-    in_train: tuple[int, ...] | None
+    counts: Mapping[View, CountRows]
     sentences_digest: str
+
+    @property
+    def strict(self) -> Score:
+        """The main metric."""
+        return self.scores["strict"]
+
+    def counts_of(self, view: View) -> Counts:
+        """Returns ``(S, 3)`` true positives, false positives and false negatives of a view.
+
+        Raises:
+            InputError: The view was not measured.
+        """
+        if view not in self.counts:
+            raise InputError(
+                f"The {self.language} report has no {view} scores, only {', '.join(self.counts)}; evaluate "
+                "again with the train split (unseen views) or the detokenised text at hand."
+            )
+        return np.array(self.counts[view], dtype=np.int64).reshape(-1, 3)
 
 
 def evaluate(
@@ -108,26 +119,19 @@ def evaluate(
             not lie in its text.
     """
     language = _only_language(gold)
-    counts = count_strict(gold, predicted)
-
-    def score(counts_SK: Counts) -> Score:
-        return Score.of(counts_SK, resamples=resamples, seed=seed)
-
+    strict = count_strict(gold, predicted)
+    counts = count_views(gold, predicted, seen=seen, detokenised=detokenised)
     mistakes = find_mistakes(gold, predicted, seen=seen)
+    score = functools.partial(Score.of, resamples=resamples, seed=seed)
     return LanguageReport(
         language=language,
-        strict=score(counts.per_sentence),
-        labels={label: score(counts.by_label[:, column]) for column, label in enumerate(counts.labels)},
-        set_metric=score(count_sets(gold, predicted)),
-        unseen=_score_if_gold(_unseen_counts(gold, counts, seen), resamples, seed),
-        unseen_names=_score_if_gold(_unseen_name_counts(gold, predicted, seen), resamples, seed),
-        detokenised=score(count_strict(*detokenised).per_sentence) if detokenised else None,
+        scores={view: score(counts_SK) for view, counts_SK in counts.items()},
+        labels={label: score(strict.by_label[:, column]) for column, label in enumerate(strict.labels)},
         routing=_routing(language, len(gold), routed_languages, resamples, seed),
-        unaligned=counts.unaligned,
+        unaligned=strict.unaligned,
         mistakes=count_mistakes(mistakes),
         worst=worst_mistakes(mistakes, per_kind=mistakes_per_kind),
-        per_sentence=tuple((int(tp), int(fp), int(fn)) for tp, fp, fn in counts.per_sentence),
-        in_train=None if seen is None else tuple(np.flatnonzero(~unseen_mask(gold, seen)).tolist()),
+        counts={view: _rows(counts_SK) for view, counts_SK in counts.items()},
         sentences_digest=digest_of_sentences(gold),
     )
 
@@ -151,24 +155,8 @@ def _only_language(gold: Sequence[Sentence]) -> str:
     return languages[0]
 
 
-def _unseen_counts(gold: Sequence[Sentence], counts: StrictCounts, seen: SeenInTraining | None) -> Counts:
-    if seen is None:
-        return np.zeros((0, 3), dtype=np.int64)
-    return counts.per_sentence[unseen_mask(gold, seen)]
-
-
-def _unseen_name_counts(
-    gold: Sequence[Sentence], predicted: Predictions, seen: SeenInTraining | None
-) -> Counts:
-    if seen is None:
-        return np.zeros((0, 3), dtype=np.int64)
-    return count_strict(*restrict_to_unseen_names(gold, predicted, seen)).per_sentence
-
-
-def _score_if_gold(counts_SK: Counts, resamples: int, seed: int) -> Score | None:
-    """A subset without a gold mention has no score: 0 would read as a failure."""
-    has_gold = bool(counts_SK[:, [0, 2]].any())
-    return Score.of(counts_SK, resamples=resamples, seed=seed) if has_gold else None
+def _rows(counts_SK: Counts) -> CountRows:
+    return tuple((int(tp), int(fp), int(fn)) for tp, fp, fn in counts_SK)
 
 
 def _routing(

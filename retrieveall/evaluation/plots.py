@@ -7,26 +7,17 @@ CSS variables of the page, so that it follows a light or dark theme.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from retrieveall.errors import InputError
-from retrieveall.evaluation.bootstrap import Interval
 from retrieveall.evaluation.report import EvalReport
-from retrieveall.evaluation.score import Score
-
-View = Literal["strict", "unseen", "unseen_names", "detokenised"]
-VIEW_TITLES: Mapping[View, str] = {
-    "strict": "strict F1",
-    "unseen": "strict F1 on sentences that do not stand in train",
-    "unseen_names": "strict F1 on names that never occur in train",
-    "detokenised": "strict F1 on detokenised text",
-}
+from retrieveall.evaluation.views import VIEW_TITLES, View
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; shapes say the same again.
 RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a7a7a")
@@ -83,7 +74,7 @@ def svg_of(figure: Figure, *, salt: str) -> str:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     variables = {_INK: "--ink", _GRID: "--grid"} | {c: f"--run-{i}" for i, c in enumerate(RUN_COLOURS)}
     for colour, variable in variables.items():
         svg = svg.replace(colour, f"var({variable})")
@@ -97,10 +88,9 @@ def _draw_run(
     shown = [row for row in rows if row in points]
     offset = (number - (runs - 1) / 2) * 0.7 / runs
     f1 = [points[row][0] for row in shown]
-    intervals = [points[row][1] for row in shown]
     # An interval of resamples need not hold the value itself; an error bar must not be negative.
-    below = [max(0.0, value - one.low) if one else 0.0 for value, one in zip(f1, intervals, strict=True)]
-    above = [max(0.0, one.high - value) if one else 0.0 for value, one in zip(f1, intervals, strict=True)]
+    below = [max(0.0, value - low) for value, low, _ in map(points.__getitem__, shown)]
+    above = [max(0.0, high - value) for value, _, high in map(points.__getitem__, shown)]
     axes.errorbar(
         f1,
         [rows.index(row) + offset for row in shown],
@@ -113,17 +103,13 @@ def _draw_run(
     )
 
 
-def _points(report: EvalReport, view: View) -> dict[str, tuple[float, Interval | None]]:
-    """Returns F1 and interval per row; the macro average of a view other than strict has none."""
-    points: dict[str, tuple[float, Interval | None]] = {}
-    for one in report.languages:
-        score: Score | None = getattr(one, view)
-        if score is not None:
-            points[one.language] = score.f1, Interval(low=score.f1_low, high=score.f1_high)
-    if view == "strict":
-        points["macro"] = report.macro_f1, report.macro
-    elif (macro := report.macro_of(view)) is not None:
-        points["macro"] = macro, None
+def _points(report: EvalReport, view: View) -> dict[str, tuple[float, float, float]]:
+    """Returns (F1, low, high) per row."""
+    scores = {one.language: one.scores[view] for one in report.languages if view in one.scores}
+    points = {language: (score.f1, score.f1_low, score.f1_high) for language, score in scores.items()}
+    if view in report.macro:
+        macro = report.macro[view]
+        points["macro"] = macro.f1, macro.low, macro.high
     return points
 
 

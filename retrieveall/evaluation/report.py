@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,21 +16,36 @@ import numpy as np
 import pydantic
 
 from retrieveall.errors import IncompatibleArtefactError, InputError, NotFoundError
-from retrieveall.evaluation.bootstrap import RESAMPLES, Interval, bootstrap_macro
-from retrieveall.evaluation.language import LanguageReport
-from retrieveall.evaluation.score import Score
+from retrieveall.evaluation.bootstrap import RESAMPLES, bootstrap_macro
+from retrieveall.evaluation.language import CountRows, LanguageReport
+from retrieveall.evaluation.views import VIEWS, View
 
 FORMAT_VERSION = 1
 AUDIT_ABOVE_F1 = 0.90  # METHOD.md section 6
 SYNTHETIC_NOTE = "synthetic corpus: these scores say that the machinery works, not how good the product is"
 
-_FULL_ONLY = ("worst", "per_sentence", "in_train", "sentences_digest")
-_SUBSETS = {
+_FULL_ONLY = ("worst", "counts", "sentences_digest")
+_VIEW_KEYS: Mapping[str, View] = {
     "f1_unseen": "unseen",
     "f1_unseen_names": "unseen_names",
     "f1_detokenised": "detokenised",
     "set_f1": "set_metric",
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MacroScore:
+    """Mean of the languages' F1.
+
+    Attributes:
+        f1: A fraction.
+        low: Lower bound of the 95 % interval, every language's sentences resampled on their own.
+        high: Upper bound.
+    """
+
+    f1: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +55,8 @@ class EvalReport:
     Attributes:
         name: What a plot calls this run, such as ``examples on``.
         languages: One report per language, in the order to be shown.
-        macro_f1: Mean of the languages' strict F1.
-        macro: Its 95 % interval, every language's sentences resampled on their own.
+        macro: Macro average per view; a view that some language lacks has none, because means over
+            different sets of languages do not compare.
         sentences_per_s: Speed of tagging; None when it was not measured.
         release: Number of the pinned release; None when adapters outside any release were run.
         synthetic: True marks every place where these scores are shown.
@@ -50,8 +65,7 @@ class EvalReport:
 
     name: str
     languages: tuple[LanguageReport, ...]
-    macro_f1: float
-    macro: Interval
+    macro: Mapping[View, MacroScore]
     sentences_per_s: float | None = None
     release: int | None = None
     synthetic: bool = False
@@ -78,17 +92,21 @@ class EvalReport:
         names = [one.language for one in languages]
         if not names or len(set(names)) != len(names):
             raise InputError(f"A report needs one or more languages, each once; got {names}.")
-        counts = [np.array(one.per_sentence, dtype=np.int64).reshape(-1, 3) for one in languages]
+        views = [view for view in VIEWS if all(view in one.scores for one in languages)]
         return cls(
             name=name,
             languages=tuple(languages),
-            macro_f1=float(np.mean([one.strict.f1 for one in languages])),
-            macro=bootstrap_macro(counts, resamples=resamples, seed=seed),
+            macro={view: _macro(languages, view, resamples, seed) for view in views},
             sentences_per_s=sentences_per_s,
             release=release,
             synthetic=synthetic,
             settings=dict(settings or {}),
         )
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of the languages' strict F1."""
+        return self.macro["strict"].f1
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -99,19 +117,6 @@ class EvalReport:
                 "macro F1 is above 0.90: audit the data for leakage and the scorer before quoting it"
             )
         return tuple(notes)
-
-    def macro_of(self, subset: str) -> float | None:
-        """Returns the mean of one of the other scores over all languages.
-
-        Args:
-            subset: ``unseen``, ``unseen_names``, ``detokenised`` or ``set_metric``.
-
-        Returns:
-            A fraction; None unless every language has the score, because means over different
-            sets of languages do not compare.
-        """
-        scores = [getattr(one, subset) for one in self.languages]
-        return None if None in scores else float(np.mean([score.f1 for score in scores]))
 
     def to_dict(self, *, full: bool = False) -> dict[str, Any]:
         """Returns the JSON object of ``eval --json``.
@@ -124,9 +129,7 @@ class EvalReport:
             "name": self.name,
             "synthetic": self.synthetic,
             "macro_f1": self.macro_f1,
-            "macro_f1_low": self.macro.low,
-            "macro_f1_high": self.macro.high,
-            **{f"macro_{key}": self.macro_of(subset) for key, subset in _SUBSETS.items()},
+            "macro": {view: asdict(score) for view, score in self.macro.items()},
             "languages": {one.language: _language_to_dict(one, full=full) for one in self.languages},
             "sentences_per_s": self.sentences_per_s,
             "release": self.release,
@@ -151,7 +154,7 @@ class EvalReport:
         try:
             return cls(
                 languages=tuple(_language_from_dict(*item) for item in saved["languages"].items()),
-                macro=Interval(low=saved["macro_f1_low"], high=saved["macro_f1_high"]),
+                macro={view: MacroScore(**score) for view, score in saved["macro"].items()},
                 **{key: saved[key] for key in _PLAIN},
             )
         except (KeyError, AttributeError, TypeError, pydantic.ValidationError) as error:
@@ -161,7 +164,7 @@ class EvalReport:
             ) from error
 
 
-_PLAIN = ("name", "macro_f1", "sentences_per_s", "release", "synthetic", "settings")
+_PLAIN = ("name", "sentences_per_s", "release", "synthetic", "settings")
 
 
 def write_report(report: EvalReport, path: Path) -> None:
@@ -194,24 +197,37 @@ def read_report(path: Path) -> EvalReport:
     return EvalReport.from_dict(saved)
 
 
+def _macro(languages: Sequence[LanguageReport], view: View, resamples: int, seed: int) -> MacroScore:
+    counts = [one.counts_of(view) for one in languages]
+    interval = bootstrap_macro(counts, resamples=resamples, seed=seed)
+    f1 = float(np.mean([one.scores[view].f1 for one in languages]))
+    return MacroScore(f1=f1, low=interval.low, high=interval.high)
+
+
 def _language_to_dict(one: LanguageReport, *, full: bool) -> dict[str, Any]:
-    whole = asdict(one)
-    del whole["language"]
-    if not full:
-        for key in _FULL_ONLY:
-            del whole[key]
-    subsets: dict[str, Score | None] = {key: getattr(one, name) for key, name in _SUBSETS.items()}
-    return {
-        **whole.pop("strict"),
-        **{key: score.f1 if score else None for key, score in subsets.items()},
+    saved = {
+        **asdict(one.strict),
+        **{key: one.scores[view].f1 if view in one.scores else None for key, view in _VIEW_KEYS.items()},
         "routing_accuracy": one.routing.accuracy if one.routing else None,
-        **whole,
+        **asdict(one),
+        "counts": {view: _pack(rows) for view, rows in one.counts.items()},
     }
-
-
-_LANGUAGE = pydantic.TypeAdapter(LanguageReport)
+    left_out = ("language",) if full else ("language", *_FULL_ONLY)
+    return {key: value for key, value in saved.items() if key not in left_out}
 
 
 def _language_from_dict(language: str, saved: Mapping[str, Any]) -> LanguageReport:
-    strict = {one.name: saved[one.name] for one in fields(Score)}
-    return _LANGUAGE.validate_python({**saved, "language": language, "strict": strict})
+    counts = {view: _unpack(packed) for view, packed in saved["counts"].items()}
+    return _LANGUAGE.validate_python({**saved, "language": language, "counts": counts})
+
+
+def _pack(rows: CountRows) -> str:
+    """Counts as ``1,0,0 0,2,1``: thousands of sentences on one line of JSON."""
+    return " ".join(f"{tp},{fp},{fn}" for tp, fp, fn in rows)
+
+
+def _unpack(packed: str) -> list[list[str]]:
+    return [row.split(",") for row in packed.split()]
+
+
+_LANGUAGE = pydantic.TypeAdapter(LanguageReport)

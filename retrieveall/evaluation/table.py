@@ -11,6 +11,7 @@ from retrieveall.evaluation.comparison import Comparison
 from retrieveall.evaluation.report import EvalReport
 from retrieveall.evaluation.score import Score
 from retrieveall.evaluation.set_metric import SET_METRIC_LABEL
+from retrieveall.evaluation.views import VIEW_TITLES, VIEWS, View
 
 
 def report_tables(report: EvalReport) -> list[Table]:
@@ -37,11 +38,10 @@ def view_table(report: EvalReport) -> Table:
     table = _titled(report, caption=f"* {SET_METRIC_LABEL}")
     _add_columns(table, "unseen sentences", "unseen names", "detokenised", "set F1 *")
     for one in report.languages:
-        scores = one.unseen, one.unseen_names, one.detokenised, one.set_metric
-        table.add_row(one.language, *(with_interval(score) for score in scores))
+        table.add_row(one.language, *(_folded(with_interval(one.scores.get(view))) for view in VIEWS[1:]))
     table.add_section()
-    names = "unseen", "unseen_names", "detokenised", "set_metric"
-    table.add_row("macro", *(plain(report.macro_of(name)) for name in names), style="bold")
+    macro = (_folded(macro_with_interval(report, view)) for view in VIEWS[1:])
+    table.add_row("macro", *macro, style="bold")
     return table
 
 
@@ -58,9 +58,8 @@ def label_table(report: EvalReport) -> Table:
 
 def comparison_table(comparison: Comparison) -> Table:
     """Returns the differences A - B with interval and one-sided p-value."""
-    where = "unseen sentences" if comparison.unseen_only else "all sentences"
     marks = " (SYNTHETIC)" if comparison.synthetic else ""
-    title = f"{comparison.a} minus {comparison.b}, strict F1, {where}{marks}"
+    title = f"{comparison.a} minus {comparison.b}, {VIEW_TITLES[comparison.view]}{marks}"
     table = Table(title=escape(title))
     _add_columns(table, "difference [95 %]", "p (A beats B)")
     for language, one in {**comparison.languages, "macro": comparison.macro}.items():
@@ -79,6 +78,12 @@ def with_interval(score: Score | None) -> str:
     return "–" if score is None else f"{score.f1:.3f} [{score.f1_low:.3f} {score.f1_high:.3f}]"
 
 
+def macro_with_interval(report: EvalReport, view: View) -> str:
+    """Returns a view's macro F1 as ``0.812 [0.790 0.833]``, a dash where there is none."""
+    macro = report.macro.get(view)
+    return "–" if macro is None else f"{macro.f1:.3f} [{macro.low:.3f} {macro.high:.3f}]"
+
+
 def _titled(report: EvalReport, *, caption: str | None = None) -> Table:
     release = "" if report.release is None else f", release {report.release}"
     mark = " (SYNTHETIC)" if report.synthetic else ""
@@ -87,6 +92,11 @@ def _titled(report: EvalReport, *, caption: str | None = None) -> Table:
         caption="\n".join([*([caption] if caption else _speed(report)), *report.notes]),
         caption_justify="left",
     )
+
+
+def _folded(cell: str) -> str:
+    """Puts the interval on a line of its own, so that four of them fit into 80 columns."""
+    return cell.replace(" [", "\n[")
 
 
 def _speed(report: EvalReport) -> list[str]:
@@ -102,7 +112,7 @@ def _add_columns(table: Table, *names: str) -> None:
 def _macro_cells(report: EvalReport) -> list[str]:
     routing = [one.routing.accuracy if one.routing else None for one in report.languages]
     return [
-        f"{report.macro_f1:.3f} [{report.macro.low:.3f} {report.macro.high:.3f}]",
+        macro_with_interval(report, "strict"),
         plain(_mean([one.strict.precision for one in report.languages])),
         plain(_mean([one.strict.recall for one in report.languages])),
         plain(_mean(routing)),
