@@ -1,0 +1,34 @@
+"""The mention rule: how a mention's characters find their place in the text.
+
+A mention stands for its next occurrence after the previous mention's end that starts and ends on a
+unit border (a word border; in scripts without spaces any character). Source: own choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from retrieveall.text.units import split_units
+from retrieveall.types import GoldEntity
+
+
+def first_inexpressible(text: str, entities: Sequence[GoldEntity]) -> GoldEntity | None:
+    """Returns the first mention that the rule would put elsewhere or nowhere, None when all are fine.
+
+    Args:
+        text: A sentence.
+        entities: Its mentions in order of appearance.
+    """
+    units = split_units(text)
+    starts = {unit.start_char for unit in units}
+    ends = {unit.end_char for unit in units}
+    cursor = 0
+    for entity in entities:
+        surface = text[entity.start_char : entity.end_char]
+        place = text.find(surface, cursor) if surface else -1
+        while place != -1 and not (place in starts and place + len(surface) in ends):
+            place = text.find(surface, place + 1)
+        if place != entity.start_char:
+            return entity
+        cursor = entity.end_char
+    return None
