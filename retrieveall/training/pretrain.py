@@ -201,7 +201,8 @@ class Pretraining:
     Args:
         folder: Where the run lives.
         lines: Raw sentences by language.
-        config: The recipe; must equal the one that the folder was begun with.
+        config: The recipe; must equal the one that the folder was begun with, but for ``tokens``:
+            the learning rate is constant until the decay, so the length may be changed until then.
 
     Raises:
         InputError: The folder was begun with another recipe.
@@ -223,10 +224,10 @@ class Pretraining:
 
     def _keep_config(self) -> None:
         path = self._folder / "config.json"
-        mine = json.dumps(asdict(self._config), indent=1, sort_keys=True)
-        if path.exists() and path.read_text() != mine:
+        mine = asdict(self._config)
+        if path.exists() and {**json.loads(path.read_text()), "tokens": self._config.tokens} != mine:
             raise InputError(f"{path} holds another recipe than the one given. Use it, or another folder.")
-        path.write_text(mine)
+        path.write_text(json.dumps(mine, indent=1, sort_keys=True))
 
     def _open_tokenizer(self, lines: Mapping[str, Sequence[str]]) -> PreTrainedTokenizerFast:
         path = self._folder / "tokenizer"
