@@ -8,17 +8,16 @@ takes an ordinary word from the file's ``fillers``; it is no entity. Source: own
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import regex
 
 from retrieveall.types import GoldEntity
 
 LABELS: tuple[str, ...] = ("PER", "LOC", "ORG")
 
-_SLOT = regex.compile(r"\{(?P<kind>[A-Za-z_]+)(?:#(?P<n1>\d+))?(?::(?P<case>\w+))?(?:#(?P<n2>\d+))?\}")
+_SLOT = re.compile(r"\{(?P<kind>[A-Za-z_]+)(?:#(?P<n1>\d+))?(?::(?P<case>\w+))?(?:#(?P<n2>\d+))?\}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,12 +147,12 @@ def parse_frame(source: str) -> Frame:
         pieces += [source[cursor : match.start()], _slot(match, len(pieces))]
         cursor = match.end()
     pieces.append(source[cursor:])
-    if any(isinstance(piece, str) and regex.search(r"[{}]", piece) for piece in pieces):
+    if any(isinstance(piece, str) and re.search(r"[{}]", piece) for piece in pieces):
         raise ValueError(f"frame {source!r} has a brace that opens no slot; write {{PER}} or {{PER:case#1}}")
     return Frame(source=source, pieces=tuple(piece for piece in pieces if piece != ""))
 
 
-def _slot(match: regex.Match[str], position: int) -> Slot:
+def _slot(match: re.Match[str], position: int) -> Slot:
     if match["n1"] and match["n2"]:
         raise ValueError(f"slot {match[0]!r} has two numbers; one is enough")
     number = match["n1"] or match["n2"]

@@ -29,7 +29,7 @@ _OWN_NAME = 0.6  # chance that dev or test takes a name of its own pool
 _OWN_FRAME = 0.5
 _NO_ENTITY = 0.12  # PAN-X has next to none, prose has many: own choice between
 _MAX_REPEATS = 3  # a train sentence without any slot may come back so often; all others are unique
-_TRIES_PER_SENTENCE = 200
+_MAX_FAILURES = 2000  # in a row, before the data count as exhausted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,10 +137,9 @@ def draw_sample(
 
 
 def _fill(draft: _Draft, size: int) -> None:
-    for _ in range(_TRIES_PER_SENTENCE * size):
-        if len(draft.rows) == size:
-            return
-        _try_one(draft)
+    failures = 0
+    while len(draft.rows) < size and failures < _MAX_FAILURES:
+        failures = 0 if _try_one(draft) else failures + 1
     if len(draft.rows) < size:
         raise ConfigError(
             f"the sample data of {draft.data.language!r} gave {len(draft.rows)} different {draft.split} "
@@ -148,21 +147,23 @@ def _fill(draft: _Draft, size: int) -> None:
         )
 
 
-def _try_one(draft: _Draft) -> None:
+def _try_one(draft: _Draft) -> bool:
+    """Draws one sentence and keeps it unless it breaks a promise; returns whether it was kept."""
     frame = _pick_frame(draft)
     filling = _fill_slots(draft, frame)
     if filling is None:
-        return
+        return False
     text, entities = render(frame, filling, draft.data.contractions)
     used = tuple(dict.fromkeys(filling[slot.kind, slot.key] for slot in frame.slots if slot.is_entity))
     if _is_taken(draft, frame, text) or not _keeps_shares(draft, frame, used):
-        return
+        return False
     if first_inexpressible(text, entities) is not None:
-        return
+        return False
     draft.texts[_folded(text)] += 1
     draft.names |= {name.citation: name in draft.supply.own_names for name in used}
     draft.frames[frame.source] = frame in draft.supply.own_frames
     draft.rows.append(Drawn(sentence=_sentence(draft, text, entities), frame=frame, names=used))
+    return True
 
 
 def _pick_frame(draft: _Draft) -> Frame:

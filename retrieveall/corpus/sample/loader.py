@@ -13,7 +13,6 @@ kinds: ``{LOC:city}`` never takes a river. Source: own choice.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib import resources
@@ -100,14 +99,14 @@ def read_sample_data(path: Path | Traversable) -> SampleData:
     return _checked(path, tree, file)
 
 
-def _checked(path: Path | Traversable, tree: yaml.Node, file: _File) -> SampleData:
+def _checked(path: Path | Traversable, tree: yaml.Node | None, file: _File) -> SampleData:
     data = _converted(path, tree, file)
     for place, problem in _problems(data):
         raise CorpusFormatError(f"{path}:{_line(tree, place)}: {problem}")
     return data
 
 
-def _converted(path: Path | Traversable, tree: yaml.Node, file: _File) -> SampleData:
+def _converted(path: Path | Traversable, tree: yaml.Node | None, file: _File) -> SampleData:
     frames: list[Frame] = []
     for index, source in enumerate(file.frames):
         try:
@@ -141,11 +140,12 @@ def _problems(data: SampleData) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if kind != kind.lower():
             yield ("fillers", kind), f"filler list {kind!r} must be in lower case, capitals are entity types"
         yield from _name_problems(("fillers", kind), words)
-    for frame, count in Counter(frame.source for frame in data.frames).items():
-        if count > 1:
-            yield ("frames",), f"frame {frame!r} stands there {count} times; keep one"
-    for index, frame_ in enumerate(data.frames):
-        yield from _slot_problems(("frames", index), frame_, data)
+    seen: set[str] = set()
+    for index, frame in enumerate(data.frames):
+        if frame.source in seen:
+            yield ("frames", index), f"frame {frame.source!r} stands there twice; keep one"
+        seen.add(frame.source)
+        yield from _slot_problems(("frames", index), frame, data)
 
 
 def _name_problems(
