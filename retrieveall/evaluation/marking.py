@@ -7,6 +7,7 @@ script and direction: the page wraps stretches and never moves or measures text.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from retrieveall.evaluation.mistakes import Mistake
 
@@ -53,7 +54,7 @@ def stretches(mistake: Mistake, *, context_chars: int = CONTEXT_CHARS) -> list[S
             mistake.gold is not None and mistake.gold.start_char <= start < mistake.gold.end_char,
             mistake.found is not None and mistake.found.start_char <= start < mistake.found.end_char,
         )
-        for start, end in zip(cuts, cuts[1:], strict=False)
+        for start, end in pairwise(cuts)
     ]
     lead = [Stretch("…", False, False)] if first > 0 else []
     tail = [Stretch("…", False, False)] if after < len(text) else []

@@ -56,9 +56,7 @@ def render_page(reports: Sequence[EvalReport], *, comparisons: Sequence[Comparis
     )
 
 
-def write_page(
-    reports: Sequence[EvalReport], path: Path, *, comparisons: Sequence[Comparison] = ()
-) -> None:
+def write_page(reports: Sequence[EvalReport], path: Path, *, comparisons: Sequence[Comparison] = ()) -> None:
     """Writes the page as UTF-8; folders are made.
 
     Raises:
@@ -87,10 +85,7 @@ def _plots(reports: Sequence[EvalReport]) -> list[tuple[str, Markup]]:
         for view in VIEWS
         if view != "set_metric" and any(view in one.scores for report in reports for one in report.languages)
     ]
-    return [
-        (VIEW_TITLES[view], Markup(svg_of(plot_f1(reports, view=view), salt=view)))  # noqa: S704 our own drawing
-        for view in shown
-    ]
+    return [(VIEW_TITLES[view], Markup(svg_of(plot_f1(reports, view=view), salt=view))) for view in shown]
 
 
 def _labels_of(report: EvalReport) -> list[str]:

@@ -42,7 +42,7 @@ def plot_f1(reports: Sequence[EvalReport], *, view: View = "strict") -> Figure:
     if not 1 <= len(reports) <= len(RUN_COLOURS):
         raise InputError(f"A plot shows 1 to {len(RUN_COLOURS)} runs; got {len(reports)}.")
     rows = list(dict.fromkeys(one.language for report in reports for one in report.languages))
-    if len(rows) > 1:
+    if len(rows) > 1 and any(view in report.macro for report in reports):
         rows.append("macro")
     height_inch = 1.3 + len(rows) * (0.26 + 0.13 * len(reports))
     figure = Figure(figsize=(7.2, height_inch), layout="constrained")
