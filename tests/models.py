@@ -11,6 +11,7 @@ Everything is seeded, so two calls with the same arguments give the same weights
 from __future__ import annotations
 
 import functools
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,7 +73,8 @@ def tiny_tokenizer(vocab_size: int = 512) -> Any:
     core.train_from_iterator(SENTENCES, trainer)
     markers = [*MARKERS, *map(label_marker, LABELS)]
     core.add_tokens([AddedToken(marker, normalized=False) for marker in markers])
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|pad|>")
+    fast: Any = PreTrainedTokenizerFast
+    return fast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|pad|>")
 
 
 def tiny_config(architecture: Architecture, **overrides: Any) -> PreTrainedConfig:
@@ -120,8 +122,10 @@ def tiny_model(
     """Returns a random-weight model in evaluation mode; the same arguments give the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(tiny_config(architecture, **overrides))
-    return model.to(dtype).eval()
+        auto: Any = AutoModelForCausalLM
+        model = auto.from_config(tiny_config(architecture, **overrides))
+    random_model: PreTrainedModel = model.to(dtype).eval()
+    return random_model
 
 
 def save_tiny_base(
@@ -154,12 +158,14 @@ def save_tiny_adapter(
         use_rslora=use_rslora,
         task_type="CAUSAL_LM",
     )
-    wrapped = peft.get_peft_model(base, settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT 0.21 asks transformers for an old property
+        wrapped = peft.get_peft_model(base, settings)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in wrapped.named_parameters():
         if "lora_" in name:
             fresh = torch.randn(parameter.shape, generator=generator) * 0.2
             parameter.data.copy_(fresh.to(parameter.dtype))
-    wrapped.save_pretrained(folder)
+    wrapped.save_pretrained(str(folder))
     wrapped.unload()
     return folder
