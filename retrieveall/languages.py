@@ -51,9 +51,11 @@ _NAMES_WITHOUT_CLDR: Final = {
     "vro": "Võro",
 }
 _RIGHT_TO_LEFT: Final = frozenset(
-    "Adlm Arab Aran Hebr Mand Mend Nkoo Rohg Samr Syrc Thaa Yezi".split()  # living scripts of ISO 15924
+    ("Adlm", "Arab", "Aran", "Hebr", "Mand", "Mend", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa", "Yezi")
 )
-_UNSPACED: Final = frozenset("Bopo Hani Hans Hant Hira Hrkt Jpan Kana Khmr Laoo Mymr Thai Tibt".split())
+_UNSPACED: Final = frozenset(
+    ("Bopo", "Hani", "Hans", "Hant", "Hira", "Hrkt", "Jpan", "Kana", "Khmr", "Laoo", "Mymr", "Thai", "Tibt")
+)
 
 
 def check_language(code: str) -> str:

@@ -12,13 +12,22 @@ from retrieveall.languages import check_language, display_name, likely_script, s
 
 @pytest.mark.parametrize(
     ("given_code", "expected"),
-    [("nl", "nl"), ("zh-Hans", "zh-hans"), ("zh_Hans", "zh-hans"), ("be-x-old", "be-x-old"), ("simple", "simple")],
+    [
+        ("nl", "nl"),
+        ("zh-Hans", "zh-hans"),
+        ("zh_Hans", "zh-hans"),
+        ("be-x-old", "be-x-old"),
+        ("simple", "simple"),
+    ],
 )
 def test_codes_are_folded_to_the_panx_spelling(given_code: str, expected: str) -> None:
     assert check_language(given_code) == expected
 
 
-@pytest.mark.parametrize("code", ["", "n", "..", "nl/..", "nl\n", "nl-", "-nl", "n l", "ｎｌ", "nl.", "a" * 36, "nl\x00", "K" + "İ"])
+@pytest.mark.parametrize(
+    "code",
+    ["", "n", "..", "nl/..", "nl\n", "nl-", "-nl", "n l", "ｎｌ", "nl.", "a" * 36, "nl\x00", "K" + "İ"],
+)
 def test_what_is_no_code_is_refused(code: str) -> None:
     with pytest.raises(InputError, match="language code"):
         check_language(code)
@@ -50,14 +59,23 @@ def test_display_names(code: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("code", "script"),
-    [("sr", "Cyrl"), ("sr-latn", "Latn"), ("ja", "Jpan"), ("zh-tw", "Hant"), ("zh-yue", "Hant"), ("qqq", None)],
+    [
+        ("sr", "Cyrl"),
+        ("sr-latn", "Latn"),
+        ("ja", "Jpan"),
+        ("zh-tw", "Hant"),
+        ("zh-yue", "Hant"),
+        ("qqq", None),
+    ],
 )
 def test_likely_script(code: str, script: str | None) -> None:
     assert likely_script(code) == script
 
 
 def test_direction_and_spaces() -> None:
-    assert [script_direction(code) for code in ("ar", "he", "ur", "dv", "nl", "qqq")] == ["rtl"] * 4 + ["ltr"] * 2
+    assert [script_direction(code) for code in ("ar", "he", "ur", "dv", "nl", "qqq")] == ["rtl"] * 4 + [
+        "ltr"
+    ] * 2
     unspaced = ("zh", "zh-hant", "zh-classical", "ja", "th", "lo", "km", "my", "bo")
     assert not any(writes_spaces(code) for code in unspaced)
     assert all(writes_spaces(code) for code in ("ko", "vi", "hi", "ar", "qqq"))

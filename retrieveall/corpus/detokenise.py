@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 import regex
@@ -21,6 +22,7 @@ from retrieveall.types import GoldEntity, Sentence, Span
 
 _CLOSING: Final = dict.fromkeys("।॥۔؟،؛…፡።፣፤", ".")
 _QUOTES: Final = {"”": "“", "»": '"', "«": '"', "’": "'", "‘": "'", "‚": "'"}
+_GUILLEMETS: Final = ("«", "»")
 _SPACED_QUOTES: Final = {"fr"}  # « French » keeps its inner spaces
 _APOSTROPHES: Final = str.maketrans("’ʼ", "''")
 _FIRST_CJK: Final = "\u1100"  # Moses joins characters from here on
@@ -57,7 +59,7 @@ def _is_spaced(sentence: Sentence) -> bool:
         return False
     return all(
         after.start_char == before.end_char + 1 and sentence.text[before.end_char] == " "
-        for before, after in zip(tokens, tokens[1:], strict=False)
+        for before, after in pairwise(tokens)
     )
 
 
@@ -89,7 +91,7 @@ def _spaceless(written: str, stand_ins: list[str]) -> list[bool]:
 def _stand_in(token: str, language: str) -> str:
     if len(token) == 1 and token in _CLOSING:
         return _CLOSING[token]
-    if token in _QUOTES and not (language in _SPACED_QUOTES and token in "«»"):
+    if token in _QUOTES and not (language in _SPACED_QUOTES and token in _GUILLEMETS):
         return _QUOTES[token]
     if language == "en" and _NEGATION.fullmatch(token):
         return "'nt"
@@ -109,7 +111,9 @@ def _without_melting(glued: list[bool], tokens: list[str], sentence: Sentence) -
 
 
 def _respaced(sentence: Sentence, glued: list[bool]) -> Sentence:
-    pieces, tokens, length = [], [], 0
+    pieces: list[str] = []
+    tokens: list[Span] = []
+    length = 0
     moved: dict[int, int] = {}  # old offset to new, at token edges
     for token, without_space in zip(sentence.tokens, glued, strict=True):
         gap = "" if without_space or not pieces else " "

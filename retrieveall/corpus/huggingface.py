@@ -90,9 +90,7 @@ def _load(name_or_path: str, language: str, format: HuggingFaceFormat) -> Mappin
     return _load_from_hub(datasets, name_or_path, language, format)
 
 
-def _load_from_hub(
-    datasets: Any, name: str, language: str, format: HuggingFaceFormat
-) -> Mapping[str, Any]:
+def _load_from_hub(datasets: Any, name: str, language: str, format: HuggingFaceFormat) -> Mapping[str, Any]:
     try:
         config = format.config
         if config is None:
@@ -119,13 +117,13 @@ def _splits(found: Mapping[str, Any], name: str, log: ImportLog) -> dict[Split, 
     for split_name, dataset in found.items():
         split = split_of_name(split_name)
         if split is None:
-            log.note(f"split {split_name!r} left aside: its name tells none of train, dev, test", len(dataset))
+            log.note(f"sentences of the split {split_name!r}, which is none of ours", len(dataset))
         elif split in splits:
             raise InputError(f"{name} has more than one {split} split. Save the one you mean by itself.")
         else:
             splits[split] = dataset
     if not splits:
-        raise InputError(f"{name} has the splits {', '.join(found)}, none of which is a train, dev or test split.")
+        raise InputError(f"{name} has the splits {', '.join(found)}. Expected train, dev or test.")
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
@@ -194,7 +192,7 @@ def _token_column(features: Mapping[str, Any], source: str) -> str:
 
 
 def _is_string_list(feature: Any) -> bool:
-    return getattr(_item(feature), "dtype", None) in ("string", "large_string") if feature is not None else False
+    return getattr(_item(feature), "dtype", None) in ("string", "large_string")
 
 
 def _item(feature: Any) -> Any:

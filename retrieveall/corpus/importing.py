@@ -68,6 +68,7 @@ def import_corpus(
     """Imports one language of a corpus.
 
     Args:
+        store: Where it is kept.
         source: A file, a folder with train/dev/test files, or (``hf``) a data set on the hub.
         format: One of ``FORMATS``.
         language: BCP-47 code as in PAN-X.
@@ -168,7 +169,7 @@ def _report(manifest: CorpusManifest, log: ImportLog, *, unchanged: bool) -> Imp
         name=manifest.name,
         language=manifest.language,
         digest=manifest.digest,
-        sentences=dict(manifest.sentences),
+        sentences={**manifest.sentences},
         entities=_most_first(entities),
         unmapped=_most_first(log.unmapped),
         empty=log.empty,

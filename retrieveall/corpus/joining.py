@@ -52,6 +52,7 @@ def sentence_joining(tokens: Sequence[str], language: str) -> Joining:
     otherwise; any other language only where most letters are of a script without spaces.
 
     Args:
+        tokens: T strings.
         language: A checked code.
     """
     text = "".join(tokens)
@@ -66,6 +67,7 @@ def join_tokens(tokens: Sequence[str], joining: Joining) -> tuple[str, list[Span
 
     Args:
         tokens: T tokens; inner white space is kept, outer white space is not.
+        joining: Where spaces go.
 
     Returns:
         The text, and T ranges in code points; None for a token that is only white space.

@@ -32,6 +32,6 @@ def read_lines(path: Path, log: ImportLog) -> Iterator[tuple[int, str | None]]:
         try:
             yield number, line.removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:
-            message = f"byte {error.start + 1} of the line is not UTF-8 ({line[error.start]:#04x}). Save the file as UTF-8."
-            log.problem("wrong encoding", str(path), number, message)
+            found = f"byte {error.start + 1} of the line, {line[error.start]:#04x}, is not UTF-8."
+            log.problem("wrong encoding", str(path), number, f"{found} Save the file as UTF-8.")
             yield number, None

@@ -90,7 +90,7 @@ class ImportLog:
         """
         found = Problem(source=source, line=line, kind=kind, message=message)
         if not self.skip_bad:
-            raise CorpusFormatError(f"{found} Mend it, or skip such sentences with --skip-bad (skip_bad=True).")
+            raise CorpusFormatError(f"{found} Mend it, or skip what is broken: --skip-bad (skip_bad=True).")
         self.problems.append(found)
 
     def note(self, what: str, count: int = 1) -> None:

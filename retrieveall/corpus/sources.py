@@ -24,7 +24,7 @@ SPLIT_WORDS: Final[Mapping[str, Split]] = {
     "test": "test",
 }
 _SUFFIXES: Final = {
-    "conll": {"", ".conll", ".conllu", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".bioes", ".train", ".dev", ".test"},
+    "conll": {"", ".conll", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".bioes", ".train", ".dev", ".test"},
     "jsonl": {".jsonl", ".json", ".ndjson"},
     "parquet": {".parquet"},
 }
@@ -57,7 +57,7 @@ def find_split_files(path: Path, format: str, split: Split | None = None) -> dic
     if not path.exists():
         raise NotFoundError(f"{path} does not exist. Give a file, or a folder with train/dev/test files.")
     if split is not None:
-        raise InputError(f"{path} is a folder; its file names tell the splits. Give --split with a single file only.")
+        raise InputError(f"{path} is a folder: its file names tell the splits. Leave out --split.")
     files: dict[Split, list[Path]] = {known: [] for known in SPLITS}
     for file in sorted(path.iterdir()):
         found = split_of_name(file.name) if file.is_file() and file.suffix in _SUFFIXES[format] else None
@@ -77,4 +77,4 @@ def _check(files: Mapping[Split, list[Path]], path: Path, format: str) -> None:
     for split, found in files.items():
         if len(found) > 1 and format != "parquet":
             names = ", ".join(file.name for file in found)
-            raise InputError(f"{path} has more than one {split} file: {names}. Leave one, or import a single file.")
+            raise InputError(f"{path} has several {split} files: {names}. Leave one, or import one file.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from retrieveall.corpus.report import ProblemKind
@@ -104,14 +105,12 @@ def _split(found: object, otherwise: Split) -> Split:
     raise RecordError("bad record", f"split must be one of {', '.join(SPLITS)}, found {found!r}.")
 
 
-def _entities(
-    record: Mapping[str, Any], text: str, note: Callable[[str], None]
-) -> tuple[GoldEntity, ...]:
+def _entities(record: Mapping[str, Any], text: str, note: Callable[[str], None]) -> tuple[GoldEntity, ...]:
     found = record.get("entities", record.get("spans"))
     if not isinstance(found, Iterable) or isinstance(found, str | Mapping):
         raise RecordError("bad record", f"the field entities must be a list, found {_shown(found)}.")
     entities = sorted(_entity(item, text, note) for item in found)
-    for before, after in zip(entities, entities[1:], strict=False):
+    for before, after in pairwise(entities):
         if after.start_char < before.end_char:
             raise RecordError("bad span", f"{_where(before)} and {_where(after)} overlap; entities are flat.")
     return tuple(entities)
@@ -119,7 +118,7 @@ def _entities(
 
 def _entity(item: object, text: str, note: Callable[[str], None]) -> GoldEntity:
     if not isinstance(item, Mapping):
-        raise RecordError("bad record", f"an entity must be an object with start, end and label, found {_shown(item)}.")
+        raise RecordError("bad record", f"an entity must have start, end and label, found {_shown(item)}.")
     start_char, end_char = _range(item, len(text), "entity")
     label = item.get("label", item.get("type"))
     wrong = label_problem(label)
@@ -139,11 +138,11 @@ def _range(item: Mapping[str, Any], length: int, what: str) -> tuple[int, int]:
     start_char = item.get("start_char", item.get("start"))
     end_char = item.get("end_char", item.get("end"))
     if type(start_char) is not int or type(end_char) is not int:  # bool is an int too, and no offset
-        raise RecordError("bad record", f"start and end of a {what} must be whole numbers, found {_shown(item)}.")
+        raise RecordError("bad record", f"start and end of a {what} must be integers, found {_shown(item)}.")
     if not 0 <= start_char < end_char <= length:
         raise RecordError(
             "bad span",
-            f"{what} {start_char}–{end_char} is out of range: the text has {length} code points, end is exclusive.",
+            f"{what} {start_char}–{end_char} is out of range: the text has {length} code points.",
         )
     return start_char, end_char
 
@@ -158,7 +157,7 @@ def _tokens(record: Mapping[str, Any], text: str, entities: tuple[GoldEntity, ..
     end_before = 0
     for item in found:
         if not isinstance(item, Mapping):
-            raise RecordError("bad record", f"a token must be an object with start and end, found {_shown(item)}.")
+            raise RecordError("bad record", f"a token must have start and end, found {_shown(item)}.")
         start_char, end_char = _range(item, len(text), "token")
         if start_char < end_before:
             raise RecordError("bad span", f"token {start_char}–{end_char} overlaps the token before it.")

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -105,6 +106,7 @@ class CorpusStore:
             sentences: All splits in any order; ids unique.
             name: The corpus's name.
             language: The language of every sentence.
+            provenance: What the manifest tells beside.
             detokenise: Also keep the sentences as people write them.
             force: Replace a different corpus of this name and language.
 
@@ -157,6 +159,9 @@ class CorpusStore:
         """Returns the sentences of one split; none where the corpus lacks the split.
 
         Args:
+            name: The corpus.
+            language: Its language.
+            split: One of ``SPLITS``.
             form: ``tokenised`` as the corpus holds them, ``detokenised`` as people write them. Where no
                 detokenised form was kept, both are the same.
 
@@ -192,7 +197,7 @@ class CorpusStore:
             NotFoundError: A language has no corpus (of that name), or there is none at all.
             InputError: A language has several corpora and none was named.
         """
-        wanted = None if languages is None else list(dict.fromkeys(check_language(code) for code in languages))
+        wanted = list(dict.fromkeys(map(check_language, languages or ())))
         names: dict[str, list[str]] = {}
         for manifest in self.list():
             if corpus is None or manifest.name == check_name(corpus):
@@ -217,18 +222,21 @@ class CorpusStore:
             return False
         if there.digest != digest and not force:
             raise ConflictError(
-                f"The corpus {key.name!r} for {key.language!r} exists with other content: {there.digest} there,"
-                f" {digest} given. Choose another --name, or replace it with --force (force=True)."
+                f"The corpus {key.name!r} for {key.language!r} exists with other content ({there.digest},"
+                f" given {digest}). Choose another --name, or replace it with --force (force=True)."
             )
         return True
 
     def _is_whole(self, key: CorpusKey, manifest: CorpusManifest) -> bool:
         paths = [f"{self._folder(key)}/{split}.parquet" for split in manifest.sentences]
         return all(
-            info.type == fs.FileType.File
-            and pq.read_schema(info.path, filesystem=self._fs).metadata.get(_DIGEST_KEY) == manifest.digest.encode()
+            info.type == fs.FileType.File and self._digest_of(info.path) == manifest.digest
             for info in self._fs.get_file_info(paths)
         )
+
+    def _digest_of(self, path: str) -> str:
+        metadata = pq.read_schema(path, filesystem=self._fs).metadata or {}
+        return str(metadata.get(_DIGEST_KEY, b"").decode())
 
     def _write(self, key: CorpusKey, manifest: CorpusManifest, tables: Mapping[Split, pa.Table]) -> None:
         folder = self._folder(key)
@@ -237,7 +245,7 @@ class CorpusStore:
         self._remove([f"{folder}/{split}.parquet" for split in SPLITS if split not in tables])
         for split, table in tables.items():
             marked = table.replace_schema_metadata({_DIGEST_KEY: manifest.digest.encode()})
-            self._put(f"{folder}/{split}.parquet", lambda sink, table=marked: pq.write_table(table, sink))
+            self._put(f"{folder}/{split}.parquet", partial(pq.write_table, marked))
         text = json.dumps(manifest.to_dict(), ensure_ascii=False, indent=1)
         self._put(f"{folder}/{_MANIFEST}", lambda sink: sink.write(text.encode()))
 
@@ -260,7 +268,7 @@ class CorpusStore:
 def _checked(name: str, language: str) -> CorpusKey:
     key = CorpusKey(name=check_name(name), language=check_language(language))
     if key.language == POLYGLOT:
-        raise InputError(f"{POLYGLOT!r} stands for several languages. Import each language of a corpus by itself.")
+        raise InputError(f"{POLYGLOT!r} stands for several languages. Import each of them by itself.")
     return key
 
 
@@ -269,13 +277,16 @@ def _by_split(sentences: Iterable[Sentence], key: CorpusKey) -> dict[Split, list
     ids: set[str] = set()
     for sentence in sentences:
         if sentence.language != key.language:
-            raise InputError(f"Sentence {sentence.id!r} is {sentence.language!r}, the corpus is {key.language!r}.")
+            raise InputError(
+                f"Sentence {sentence.id!r} is in {sentence.language!r}, the corpus in {key.language!r}."
+                " Import each language by itself."
+            )
         if sentence.id in ids:
             raise InputError(f"Two sentences have the id {sentence.id!r}. Ids must be unique in a corpus.")
         ids.add(sentence.id)
         splits[sentence.split].append(sentence)
     if not ids:
-        raise InputError(f"No sentence to import into {key.name!r} for {key.language!r}. Look at the source files.")
+        raise InputError(f"No sentence for {key.name!r} in {key.language!r}. Look at the source files.")
     return {split: rows for split, rows in splits.items() if rows}
 
 
@@ -314,7 +325,7 @@ def _none_there(corpus: str | None, base: str) -> str:
 def _only_one(language: str, names: Sequence[str], corpus: str | None) -> CorpusKey:
     if not names:
         named = f" named {corpus!r}" if corpus else ""
-        raise NotFoundError(f"There is no corpus{named} for {language!r}. Import one: retrieveall corpus import.")
+        raise NotFoundError(f"No corpus{named} for {language!r}. Import one: retrieveall corpus import.")
     if len(names) > 1:
         raise InputError(
             f"{language!r} has more than one corpus: {', '.join(sorted(names))}. Say which one with --corpus."

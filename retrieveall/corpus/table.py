@@ -61,6 +61,7 @@ def from_table(table: pa.Table, form: Form = "tokenised") -> Iterator[Sentence]:
     """Yields the rows of a table of ``SCHEMA`` as sentences.
 
     Args:
+        table: N rows.
         form: Which text and offsets to give.
     """
     texts, tokens, entities = _flat_columns(table, form)
@@ -87,7 +88,8 @@ def _form(sentences: Sequence[Sentence]) -> list[pa.Array]:
 
 
 def _nested(rows: Iterable[Iterable[tuple[Any, ...]]]) -> tuple[list[int], list[tuple[Any, ...]]]:
-    offsets, items = [0], []
+    offsets: list[int] = [0]
+    items: list[tuple[Any, ...]] = []
     for row in rows:
         items.extend(row)
         offsets.append(len(items))

@@ -61,6 +61,9 @@ def tagged_sentences(
         rows: All sentences of one file.
         source: What error messages call the file.
         language: A checked code.
+        split: The split of them all.
+        reading: Scheme and joining.
+        log: Told about what is left out or repaired.
 
     Raises:
         CorpusFormatError: A tag is bad and ``log`` does not skip.

@@ -79,6 +79,7 @@ def decode_tags(tags: Sequence[str], scheme: Scheme, *, repair: bool = False) ->
 
     Args:
         tags: T tags, one per token.
+        scheme: How they are written.
         repair: Read forbidden tags as conlleval does, and count them.
 
     Returns:
@@ -130,7 +131,7 @@ class _TagReader:
         prefix, label = _split(tag)
         prefix = _SAME_MEANING.get(prefix, prefix)
         if not label or (prefix in ("E", "S") and self.scheme != "bioes"):
-            raise TagError(index, f"{tag!r} is not a tag of the scheme {self.scheme}: expected O, B-TYPE, I-TYPE …")
+            raise TagError(index, f"{tag!r} is no tag of the scheme {self.scheme}, such as O or B-TYPE")
         return prefix, label
 
     def _forbidden(self, index: int, message: str) -> None:
