@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from retrieveall import __version__
+from retrieveall.cli.flags import split_list
 from retrieveall.cli.main import report_error
-from retrieveall.cli.session import split_list
 from retrieveall.errors import NotFoundError
 
 

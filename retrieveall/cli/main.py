@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from retrieveall import __version__
+from retrieveall.cli import corpus
 from retrieveall.cli.output import note, print_line
 from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, Session
 from retrieveall.errors import RetrieveAllError
@@ -31,6 +32,7 @@ app = typer.Typer(
     epilog=_EPILOG,
     context_settings={"auto_envvar_prefix": "RETRIEVEALL", "help_option_names": ["-h", "--help"]},
 )
+app.add_typer(corpus.app, name="corpus")
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    import typer
+
+    from retrieveall.corpus import CorpusStore
 
 DEFAULT_WORKSPACE = "./workspace"
 DEBUG_VARIABLE = "RETRIEVEALL_DEBUG"
@@ -18,7 +24,15 @@ class Session:
 
     workspace: str
 
+    @classmethod
+    def of(cls, context: typer.Context) -> Session:
+        """Returns the session that the global flags made."""
+        return cast(Session, context.obj)
 
-def split_list(text: str | None) -> tuple[str, ...]:
-    """Returns the items of a comma-separated flag; nothing given is an empty tuple."""
-    return tuple(item.strip() for item in (text or "").split(",") if item.strip())
+    def corpora(self) -> CorpusStore:
+        """Opens the corpora of the workspace, which is made where there is none."""
+        from retrieveall.corpus import CorpusStore
+        from retrieveall.storage import Store
+
+        store = Store.open(self.workspace, create=True)
+        return CorpusStore(store.filesystem, store.full_path("corpora"))

@@ -1,0 +1,159 @@
+"""``retrieveall corpus``: import, list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieveall.cli.flags import FormatChoice, JoiningChoice, JsonFlag, SchemeChoice, SplitChoice
+from retrieveall.cli.output import libraries_on_stderr, note, print_json, print_line, print_table
+from retrieveall.cli.progress import progress_bar
+from retrieveall.cli.session import Session
+
+if TYPE_CHECKING:
+    from retrieveall.corpus import CorpusManifest, ImportReport
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Import tagged text, list what there is, audit it."
+)
+
+_SHOWN_PROBLEMS = 20
+
+
+@app.command("import")
+def import_(
+    context: typer.Context,
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH", help="A file, a folder with train/dev/test files, or (hf) a data set's name."
+        ),
+    ],
+    format: Annotated[FormatChoice, typer.Option(help="What PATH holds.")],
+    language: Annotated[str, typer.Option(help="BCP-47 code of the sentences, such as nl or zh-hans.")],
+    name: Annotated[str, typer.Option(help="What the corpus is called from now on.")],
+    label_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help='JSON {"PER": ["PERSON", …], …}; other types are listed and dropped.'
+        ),
+    ] = None,
+    split: Annotated[SplitChoice | None, typer.Option(help="The split that a single file is.")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="List broken sentences and go on.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a different corpus of this name and language.")
+    ] = False,
+    scheme: Annotated[SchemeChoice, typer.Option(help="conll, hf: how tags mark a mention.")] = "auto",
+    repair_tags: Annotated[
+        bool, typer.Option("--repair-tags", help="conll, hf: read forbidden tags as conlleval does; counted.")
+    ] = False,
+    joining: Annotated[JoiningChoice, typer.Option(help="conll, hf: how tokens become text.")] = "auto",
+    detokenise: Annotated[
+        bool, typer.Option(help="Also keep each sentence as people write it (`Paris.`, not `Paris .`).")
+    ] = True,
+    config: Annotated[str | None, typer.Option(help="hf: configuration. [default: the language's]")] = None,
+    token_column: Annotated[
+        str | None, typer.Option(help="conll: number from 0, negative from the end [default: 0]; hf: name.")
+    ] = None,
+    tag_column: Annotated[
+        str | None, typer.Option(help="conll: number [default: -1]; hf: name. [default: found by its type]")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    r"""Imports one language of a corpus.
+
+    The same content again changes nothing. Nothing is dropped silently: broken lines stop the import with
+    file and line, or are counted and listed with --skip-bad; types that the label map leaves out are listed.
+
+    \b
+    Examples:
+      retrieveall corpus import data/nl --format conll --language nl --name panx
+      retrieveall corpus import news.jsonl --format jsonl --language de --name news --label-map map.json
+      retrieveall corpus import unimelb-nlp/wikiann --format hf --language sw --name wikiann
+    """
+    from retrieveall.corpus import ConllFormat, HuggingFaceFormat, ImportOptions, TagReading, import_corpus
+
+    reading = TagReading(scheme=scheme, repair_tags=repair_tags, joining=joining)
+    conll = (
+        ConllFormat(
+            token_column=_column(token_column, 0), tag_column=_column(tag_column, -1), reading=reading
+        )
+        if format == "conll"
+        else ConllFormat()
+    )
+    options = ImportOptions(
+        split=split,
+        label_map=label_map,
+        skip_bad=skip_bad,
+        force=force,
+        detokenise=detokenise,
+        conll=conll,
+        huggingface=HuggingFaceFormat(
+            config=config, token_column=token_column, tag_column=tag_column, reading=reading
+        ),
+    )
+    with libraries_on_stderr(), progress_bar(f"importing {name}/{language}") as move:
+        report = import_corpus(
+            Session.of(context).corpora(),
+            path,
+            format=format,
+            language=language,
+            name=name,
+            options=options,
+            progress=lambda done: move(done, 0),
+        )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _show_import(report)
+
+
+def _column(text: str | None, default: int) -> int:
+    from retrieveall.errors import InputError
+
+    try:
+        return default if text is None else int(text)
+    except ValueError:
+        raise InputError(
+            f"The column {text!r} was given; columns of conll files are numbers, 0 is the first, -1 the last."
+        ) from None
+
+
+def _show_import(report: ImportReport) -> None:
+    state = "unchanged" if report.unchanged else "imported"
+    print_line(f"{report.name}/{report.language} {state}, digest {report.digest}")
+    print_table(["split", "sentences"], [[split, count] for split, count in report.sentences.items()])
+    print_table(["label", "entities"], [[label, count] for label, count in report.entities.items()])
+    for label, count in report.unmapped.items():
+        print_line(f"left out by the label map: {label}, {count} mentions")
+    for what, count in report.notes.items():
+        print_line(f"{what}: {count}")
+    if report.empty:
+        print_line(f"sentences without a visible character, left out: {report.empty}")
+    if report.problems:
+        print_line(f"broken sentences, left out: {len(report.problems)}")
+    for problem in report.problems[:_SHOWN_PROBLEMS]:
+        print_line(f"  {problem}")
+    if len(report.problems) > _SHOWN_PROBLEMS:
+        print_line(f"  and {len(report.problems) - _SHOWN_PROBLEMS} more (--json lists all)")
+
+
+@app.command("list")
+def list_(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Lists the corpora of the workspace."""
+    corpora = Session.of(context).corpora().list()
+    if as_json:
+        print_json([manifest.to_dict() for manifest in corpora])
+    elif corpora:
+        columns = ["corpus", "language", "train", "dev", "test", "labels", "digest", ""]
+        print_table(columns, [_row(manifest) for manifest in corpora])
+    else:
+        note("There are no corpora yet: retrieveall corpus import --help")
+
+
+def _row(manifest: CorpusManifest) -> list[object]:
+    sizes = [manifest.sentences.get(split, 0) for split in ("train", "dev", "test")]
+    synthetic = "synthetic" if manifest.synthetic else ""
+    return [manifest.name, manifest.language, *sizes, " ".join(manifest.labels), manifest.digest, synthetic]

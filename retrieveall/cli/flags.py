@@ -1,0 +1,31 @@
+"""Flags that several commands share. Choices are spelled out here so that help imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+FormatChoice = Literal["conll", "jsonl", "parquet", "hf"]
+SchemeChoice = Literal["auto", "iob1", "iob2", "bioes", "io"]
+JoiningChoice = Literal["auto", "spaced", "unspaced", "characters"]
+SplitChoice = Literal["train", "dev", "test"]
+OnOff = Literal["on", "off"]
+
+JsonFlag = Annotated[
+    bool,
+    typer.Option("--json", envvar="RETRIEVEALL_JSON", help="Print one JSON value to stdout, nothing else."),
+]
+CorpusFlag = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Corpus name; needed where a language has more than one corpus."),
+]
+LanguagesFlag = Annotated[
+    str | None,
+    typer.Option(metavar="nl,de", help="Languages, comma-separated. [default: all that there are]"),
+]
+
+
+def split_list(text: str | None) -> tuple[str, ...]:
+    """Returns the items of a comma-separated flag; nothing given is an empty tuple."""
+    return tuple(item.strip() for item in (text or "").split(",") if item.strip())

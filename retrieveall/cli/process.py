@@ -1,0 +1,64 @@
+"""Settings of this process and of the Ray processes it starts: threads, allocator, Ray itself.
+
+Source of the values: measurements on small machines, where unbound OpenMP threads and an allocator
+that returns its pages cost up to ten times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+from typing import Any
+
+_KEEP_BYTES = 1 << 30
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+_DEFAULTS = {
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(_KEEP_BYTES),
+    "MALLOC_TRIM_THRESHOLD_": str(_KEEP_BYTES),
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+def set_defaults() -> None:
+    """Sets what the environment leaves open; call it before torch, faiss or ray are imported."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    keep_pages()
+
+
+def keep_pages() -> None:
+    """Makes the allocator of this process keep freed pages (glibc only; elsewhere nothing happens)."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, int(os.environ["MALLOC_MMAP_THRESHOLD_"]))
+        mallopt(_M_TRIM_THRESHOLD, int(os.environ["MALLOC_TRIM_THRESHOLD_"]))
+
+
+@contextlib.contextmanager
+def ray_running() -> Iterator[None]:
+    """Connects to the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine for the block.
+
+    A Ray that is running in this process already is used and left running.
+    """
+    import logging
+
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    local = not os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"include_dashboard": False} if local else {}
+    ray.init(address="local" if local else None, logging_level=logging.ERROR, log_to_driver=False, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
