@@ -1,0 +1,285 @@
+"""The tagger: text in, entities out. Split → route → retrieve → prompt → engine → merge.
+
+The stages are plain objects behind small protocols, so that the service can spread them over
+deployments and still run exactly this code: `plan_documents`, `compose` and `merge` are what its
+ingress calls around the same router, retriever and generator.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from retrieveall.errors import InputError, NotFoundError
+from retrieveall.generation import Generated, GenerationTask, Generator
+from retrieveall.text.sentences import check_text, split_sentences
+from retrieveall.types import Composition, Entity, Examples, Route, Span, TaggedSentence, TaggedText
+
+MIXTURE_ADAPTERS = 3  # RetrieveAll/LoraRetriever: a language without an adapter gets the mixture of top-3
+
+
+class DocumentRouter(Protocol):
+    """Chooses a language for every sentence of a document."""
+
+    def route_document(self, sentences: Sequence[str]) -> list[Route]:
+        """Returns one route per sentence; sentences may lean on the document around them."""
+        ...
+
+
+class ExampleRetriever(Protocol):
+    """Finds the examples of sentences of one language."""
+
+    def retrieve_batch(self, language: str, texts: Sequence[str]) -> list[Examples]:
+        """Returns the examples of each text, strongest first."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextInput:
+    """A text to tag.
+
+    Attributes:
+        id: Passed on to the answer.
+        language: Pins the adapter; None lets the router choose.
+    """
+
+    text: str
+    id: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedAdapter:
+    """What the tagger must know of an adapter of its release."""
+
+    language: str
+    digest: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Composed:
+    """Which adapters act on a sentence, and how."""
+
+    composition: Composition
+    adapters: tuple[tuple[str, float], ...]
+    labels: tuple[str, ...]
+    index_language: str
+
+
+class Tagger:
+    """Tags texts in any mix of the release's languages. Thread-safe where its parts are.
+
+    Args:
+        release: Number of the release that the parts were opened from; stands in every answer.
+        adapters: The release's adapters by language, at least one.
+        router: Chooses languages; only asked for texts that pin none.
+        retriever: Finds examples; None tags with prompts without examples.
+        generator: Prompts and decodes.
+
+    Raises:
+        NotFoundError: There is no adapter.
+    """
+
+    def __init__(
+        self,
+        *,
+        release: int,
+        adapters: Mapping[str, ServedAdapter],
+        router: DocumentRouter,
+        retriever: ExampleRetriever | None,
+        generator: Generator,
+    ) -> None:
+        if not adapters:
+            raise NotFoundError(f"Release {release} has no adapter. Train one: `retrieveall train`.")
+        self.release, self.adapters = release, dict(adapters)
+        self._router, self._retriever, self._generator = router, retriever, generator
+
+    def tag(
+        self, inputs: Sequence[str | TextInput], *, split: bool = True, explain: bool = False
+    ) -> list[TaggedText]:
+        """Tags texts together, answers in their order.
+
+        Args:
+            inputs: Texts; an empty one has an empty answer.
+            split: False takes every text as one sentence (corpus rows).
+            explain: Keep the retrieved examples in the answer.
+
+        Raises:
+            InputError: A text is no Unicode text or pins a language without an adapter.
+            DeadlineExceeded: The engine gave up.
+        """
+        documents = [_as_input(item) for item in inputs]
+        spans = plan_documents(documents, self.adapters, split=split)
+        routes = [self._route(d, s) for d, s in zip(documents, spans, strict=True)]
+        texts = [_sentence_texts(d, s) for d, s in zip(documents, spans, strict=True)]
+        flat_texts = [text for document in texts for text in document]
+        composed = [compose(route, self.adapters) for document in routes for route in document]
+        examples = self._retrieve(flat_texts, composed)
+        answers = self._generator.generate(
+            [generation_task(t, c, e) for t, c, e in zip(flat_texts, composed, examples, strict=True)]
+        )
+        return merge(
+            documents, spans, [r for d in routes for r in d], composed, answers, examples if explain else None
+        )
+
+    def _route(self, document: TextInput, spans: Sequence[Span]) -> list[Route]:
+        if not spans:
+            return []
+        if document.language is not None:
+            return [pinned_route(document.language)] * len(spans)
+        return self._router.route_document(_sentence_texts(document, spans))
+
+    def _retrieve(self, texts: Sequence[str], composed: Sequence[Composed]) -> list[Examples]:
+        found = [Examples()] * len(texts)
+        if self._retriever is None:
+            return found
+        by_language: dict[str, list[int]] = defaultdict(list)
+        for index, item in enumerate(composed):
+            by_language[item.index_language].append(index)
+        for language, indices in by_language.items():
+            batch = self._retriever.retrieve_batch(language, [texts[i] for i in indices])
+            for index, examples in zip(indices, batch, strict=True):
+                found[index] = examples
+        return found
+
+
+def plan_documents(
+    documents: Sequence[TextInput], adapters: Mapping[str, ServedAdapter], *, split: bool
+) -> list[tuple[Span, ...]]:
+    """Checks texts and pinned languages and splits each text into sentences.
+
+    Raises:
+        InputError: A text is no Unicode text or pins a language without an adapter.
+    """
+    for document in documents:
+        check_text(document.text)
+        if document.language is not None and document.language not in adapters:
+            known = ", ".join(sorted(adapters))
+            raise InputError(
+                f"Language {document.language!r} was given, this release has adapters for: {known}."
+                " Name one of them, or leave `language` out to have it routed."
+            )
+    return [split_sentences(d.text) if split else _whole(d.text) for d in documents]
+
+
+def _whole(text: str) -> tuple[Span, ...]:
+    stripped = text.strip()
+    if not stripped:
+        return ()
+    start = text.index(stripped)
+    return (Span(start_char=start, end_char=start + len(stripped)),)
+
+
+def pinned_route(language: str) -> Route:
+    """Returns the route of a sentence whose language the caller named."""
+    return Route(language=language, ranking=((language, 1.0),), margin=1.0)
+
+
+def compose(route: Route, adapters: Mapping[str, ServedAdapter]) -> Composed:
+    """Chooses adapters for a route: the language's own, or for an unknown one the mixture of top-3.
+
+    Source: LoraRetriever (selection, mixture); the threshold behind ``route.known`` is our own choice.
+
+    Raises:
+        NotFoundError: The ranking holds no language of the release.
+    """
+    ranked = [adapters[language] for language, _ in route.ranking if language in adapters]
+    if not ranked:
+        raise NotFoundError(
+            f"The route names {[language for language, _ in route.ranking]}, this release has adapters for:"
+            f" {', '.join(sorted(adapters))}. Build index and adapters for the same languages."
+        )
+    chosen = ranked[:1] if route.known else ranked[:MIXTURE_ADAPTERS]
+    return Composed(
+        composition="selection" if len(chosen) == 1 else "mixture",
+        adapters=tuple((adapter.digest, 1.0 / len(chosen)) for adapter in chosen),
+        labels=tuple(dict.fromkeys(label for adapter in chosen for label in adapter.labels)),
+        index_language=chosen[0].language,
+    )
+
+
+def generation_task(
+    text: str, composed: Composed, examples: Examples, *, deadline_s: float | None = None
+) -> GenerationTask:
+    """Returns the generator's task for a composed sentence."""
+    return GenerationTask(
+        text=text,
+        labels=composed.labels,
+        adapters=composed.adapters,
+        composition=composed.composition,
+        examples=examples,
+        deadline_s=deadline_s,
+    )
+
+
+def merge(
+    documents: Sequence[TextInput],
+    spans: Sequence[Sequence[Span]],
+    routes: Sequence[Route],
+    composed: Sequence[Composed],
+    answers: Sequence[Generated],
+    examples: Sequence[Examples] | None,
+) -> list[TaggedText]:
+    """Puts sentence answers back into their documents.
+
+    Args:
+        documents: N texts.
+        spans: Their sentences, S in all.
+        routes: S routes, in order of the sentences.
+        composed: S compositions.
+        answers: S answers of the generator.
+        examples: S examples to keep, or None.
+    """
+    results = []
+    at = 0
+    for document, sentences in zip(documents, spans, strict=True):
+        entities: list[Entity] = []
+        tagged = []
+        for span in sentences:
+            entities += [_moved(entity, span.start_char) for entity in answers[at].entities]
+            kept = examples[at] if examples is not None else None
+            tagged.append(_tagged_sentence(span, routes[at], composed[at], answers[at], kept))
+            at += 1
+        results.append(TaggedText(entities=tuple(entities), sentences=tuple(tagged), id=document.id))
+    return results
+
+
+def _tagged_sentence(
+    span: Span, route: Route, composed: Composed, answer: Generated, examples: Examples | None
+) -> TaggedSentence:
+    return TaggedSentence(
+        start_char=span.start_char,
+        end_char=span.end_char,
+        language=route.language,
+        adapter="+".join(digest for digest, _ in composed.adapters),
+        composition=composed.composition,
+        ranking=route.ranking,
+        margin=route.margin,
+        examples_dropped=answer.examples_dropped,
+        examples=examples,
+    )
+
+
+def _moved(entity: Entity, offset: int) -> Entity:
+    return Entity(
+        start_char=entity.start_char + offset,
+        end_char=entity.end_char + offset,
+        label=entity.label,
+        text=entity.text,
+        score=entity.score,
+    )
+
+
+def _as_input(item: str | TextInput) -> TextInput:
+    if isinstance(item, TextInput):
+        return item
+    if isinstance(item, str):
+        return TextInput(text=item)
+    raise InputError(f"A text of type {type(item).__name__} was given, expected str or TextInput.")
+
+
+def _sentence_texts(document: TextInput, spans: Sequence[Span]) -> list[str]:
+    return [document.text[span.start_char : span.end_char] for span in spans]
