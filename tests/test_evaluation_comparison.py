@@ -15,7 +15,7 @@ def run(keep: float, name: str = "run", languages: tuple[str, ...] = ("en", "de"
 def test_better_run_wins_on_every_view() -> None:
     better, worse = run(0.9, "on"), run(0.4, "off")
     for view in ("strict", "unseen", "unseen_names"):
-        result = compare(better, worse, view=view)  # type: ignore[arg-type]
+        result = compare(better, worse, view=view)
         assert result.macro.p_value < 0.01
         assert result.macro.low > 0
         assert set(result.languages) == {"en", "de"}

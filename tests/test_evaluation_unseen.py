@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
+
+from retrieveall.corpus.conll import read_conll
 from retrieveall.evaluation.strict import count_strict
 from retrieveall.evaluation.unseen import SeenInTraining, fold_text, restrict_to_unseen_names, unseen_mask
 from tests.annotated import annotated, found
@@ -41,3 +47,30 @@ def test_prediction_over_a_seen_and_an_unseen_name_is_dropped_and_the_unseen_one
 def test_name_seen_under_another_label_is_seen() -> None:
     sentence = annotated("[Oslo](ORG) won")
     assert SEEN.holds_name(sentence, sentence.entities[0])
+
+
+def test_case_form_of_a_known_name_is_seen_with_its_citation_form() -> None:
+    train = [annotated("[Москве](LOC)", split="train")]
+    sentence = annotated("[Москвы](LOC) [Казани](LOC)")
+    citation = {"Москве": "Москва", "Москвы": "Москва", "Казани": "Казань"}
+    for seen, expected in (
+        (SeenInTraining.of(train), [False, False]),
+        (SeenInTraining.of(train, citation=citation), [True, False]),
+    ):
+        assert [seen.holds_name(sentence, mention) for mention in sentence.entities] == expected
+
+
+@pytest.mark.parametrize(("language", "percent"), [("es", 16.2)])
+def test_duplicates_of_panx_are_the_known_share(language: str, percent: float) -> None:
+    """Gold against itself is perfect and lies on token borders."""
+    data = os.environ.get("RETRIEVEALL_TEST_DATA")
+    if not data:
+        pytest.skip("set RETRIEVEALL_TEST_DATA to a folder with ner/panx")
+    folder = Path(data) / "ner" / "panx" / language
+    train = read_conll(folder / "train.conll", language=language, split="train")
+    test = list(read_conll(folder / "test.conll", language=language, split="test"))
+    seen = SeenInTraining.of(train)
+    assert 100 * (1 - unseen_mask(test, seen).mean()) == pytest.approx(percent, abs=0.1)
+    counts = count_strict(test, [sentence.entities for sentence in test])
+    assert counts.unaligned == 0
+    assert counts.per_sentence[:, 1:].sum() == 0

@@ -5,13 +5,14 @@ PAN-X test sentences stand in train word for word.
 
 Unseen sentence: its text, after NFC and white-space folding, is not the text of a train sentence.
 Unseen name: a gold mention whose surface, folded likewise and case-folded, is the surface of no
-train mention of any label (so ``AMSTERDAM`` is seen when ``Amsterdam`` was). Source: own choice.
+train mention of any label (so ``AMSTERDAM`` is seen when ``Amsterdam`` was). Where a table of
+citation forms is given, case forms of one name are one name. Source: own choice.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -28,21 +29,31 @@ class SeenInTraining:
 
     Attributes:
         texts: Folded texts of the train sentences.
-        names: Folded, case-folded surfaces of the train mentions.
+        names: Folded, case-folded surfaces (citation forms where known) of the train mentions.
+        citation: Folded surface to folded citation form.
     """
 
     texts: frozenset[str]
     names: frozenset[str]
+    citation: Mapping[str, str]
 
     @classmethod
-    def of(cls, train: Iterable[Sentence]) -> Self:
-        """Collects texts and names of ``train``; read it once, it may be a stream."""
+    def of(cls, train: Iterable[Sentence], *, citation: Mapping[str, str] | None = None) -> Self:
+        """Collects texts and names.
+
+        Args:
+            train: The train split, read once: it may be a stream.
+            citation: Surface to citation form, for languages that inflect names; without it a new
+                case form of a known name counts as a new name.
+        """
+        forms = {_folded_name(form): _folded_name(name) for form, name in (citation or {}).items()}
         texts: set[str] = set()
-        names: set[str] = set()
+        surfaces: set[str] = set()
         for sentence in train:
             texts.add(fold_text(sentence.text))
-            names.update(_surface(sentence, mention) for mention in sentence.entities)
-        return cls(texts=frozenset(texts), names=frozenset(names))
+            surfaces.update(_surface(sentence, mention) for mention in sentence.entities)
+        names = frozenset(forms.get(surface, surface) for surface in surfaces)
+        return cls(texts=frozenset(texts), names=names, citation=forms)
 
     def holds_sentence(self, sentence: Sentence) -> bool:
         """True when this sentence's text stands in train."""
@@ -50,7 +61,8 @@ class SeenInTraining:
 
     def holds_name(self, sentence: Sentence, mention: Mention) -> bool:
         """True when this mention's surface is a train mention."""
-        return _surface(sentence, mention) in self.names
+        surface = _surface(sentence, mention)
+        return self.citation.get(surface, surface) in self.names
 
 
 def fold_text(text: str) -> str:
@@ -100,4 +112,8 @@ def overlap(one: Mention, other: Mention) -> int:
 
 
 def _surface(sentence: Sentence, mention: Mention) -> str:
-    return fold_text(sentence.text[mention.start_char : mention.end_char]).casefold()
+    return _folded_name(sentence.text[mention.start_char : mention.end_char])
+
+
+def _folded_name(name: str) -> str:
+    return fold_text(name).casefold()
