@@ -1,0 +1,67 @@
+"""The bytes that enter over HTTP: checked strictly, refused clearly."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from retrieveall.answer import AnswerOptions
+from retrieveall.tagger import TextInput
+
+MAX_TEXTS = 512
+
+
+class Strict(BaseModel):
+    """A body that refuses fields it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextItem(Strict):
+    """One text with what the caller knows of it."""
+
+    text: str = Field(description="Any text, in any mix of languages.")
+    id: str | None = Field(default=None, max_length=256, description="Comes back with the result.")
+    language: str | None = Field(default=None, description="Pins the adapter; left out, the text is routed.")
+
+
+class TagRequest(Strict):
+    """The body of `POST /v1/tag`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"texts": ["Anna Seghers wurde in Mainz geboren.", "She lived in Mexico."]}]},
+    )
+
+    texts: Annotated[list[str | TextItem], Field(min_length=1, max_length=MAX_TEXTS)]
+    labels: list[str] | None = Field(default=None, description="Return only these labels.")
+    min_score: float = Field(default=0.0, ge=0.0, le=1.0, description="Leave out entities below it.")
+    offsets: Literal["codepoint", "utf16"] = "codepoint"
+    explain: bool = Field(default=False, description="Return the retrieved examples of each sentence.")
+
+    def inputs(self) -> list[TextInput]:
+        """Returns the texts as the tagger takes them."""
+        return [
+            TextInput(text=item)
+            if isinstance(item, str)
+            else TextInput(text=item.text, id=item.id, language=item.language)
+            for item in self.texts
+        ]
+
+    def options(self) -> AnswerOptions:
+        """Returns the form of the answer that was asked for."""
+        return AnswerOptions(
+            labels=None if self.labels is None else frozenset(self.labels),
+            min_score=self.min_score,
+            offsets=self.offsets,
+            explain=self.explain,
+        )
+
+
+class ErrorBody(BaseModel):
+    """The one shape of every error."""
+
+    code: str = Field(description="Machine-readable, such as `unknown_language`.")
+    message: str = Field(description="What was given and what was expected.")
+    what_to_do: str
