@@ -98,6 +98,11 @@ class PromptCodec:
     def _encode(self, piece: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(piece, add_special_tokens=False)["input_ids"])
 
+    def spelling(self, ids: Sequence[int]) -> str:
+        """Decodes token ids, such as a unit's, to the text they spell."""
+        spelled: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+        return spelled
+
     def text(self, text: str) -> EncodedText:
         """Splits a text into units and encodes each."""
         units = split_units(text)

@@ -1,0 +1,175 @@
+"""Rows that wait for their batch: bounded, thread-safe, and each with the future its caller holds."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from retrieveall.engine.protocol import Decoded, Row
+from retrieveall.errors import DeadlineExceeded, EngineClosed, Overloaded
+
+Clock = Callable[[], float]
+
+_LINGER_S = 0.001  # a batch starts once no further row came for this long …
+_MAX_LINGERS = 10  # … or after this many times it
+
+
+class Ticket:
+    """One row on its way through an engine.
+
+    The future is never marked as running, so its caller may cancel it until the answer is there.
+
+    Args:
+        row: What to decode.
+    """
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.future: Future[Decoded] = Future()
+
+    def is_gone(self, now_s: float) -> bool:
+        """Says whether nobody waits for the row any more; fails it where its deadline passed."""
+        if self.future.cancelled():
+            return True
+        deadline_s = self.row.deadline_s
+        if deadline_s is None or now_s < deadline_s:
+            return False
+        late_s = now_s - deadline_s
+        self.fail(
+            DeadlineExceeded(
+                f"The row's deadline passed {late_s:.3f} s ago, before it was decoded."
+                " Give more time, send fewer texts at once, or add replicas."
+            )
+        )
+        return True
+
+    def succeed(self, decoded: Decoded) -> None:
+        """Hands the answer to whoever waits."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(decoded)
+
+    def fail(self, error: BaseException) -> None:
+        """Hands an error to whoever waits."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+class WaitingRows:
+    """The queue in front of an engine.
+
+    Args:
+        capacity: Most rows that may wait.
+        clock: Seconds, as `Row.deadline_s` counts them.
+    """
+
+    def __init__(self, capacity: int, clock: Clock = time.monotonic) -> None:
+        self._capacity, self._clock = capacity, clock
+        self._tickets: list[Ticket] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._taken_per_s = float(capacity)
+        self._last_take_s: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def put(self, row: Row) -> Future[Decoded]:
+        """Lets a row wait.
+
+        Raises:
+            Overloaded: The queue is full.
+            EngineClosed: The queue was closed.
+        """
+        with self._changed:
+            if self._closed:
+                raise EngineClosed("The engine was closed. Start a new one.")
+            if len(self._tickets) >= self._capacity:
+                self._tickets = [ticket for ticket in self._tickets if not ticket.is_gone(self._clock())]
+            if len(self._tickets) >= self._capacity:
+                raise Overloaded(self._full_message())
+            ticket = Ticket(row)
+            self._tickets.append(ticket)
+            self._changed.notify()
+            return ticket.future
+
+    def _full_message(self) -> str:
+        wait_s = max(1, math.ceil(len(self._tickets) / max(self._taken_per_s, 1e-3)))
+        return (
+            f"{len(self._tickets)} rows are waiting, as many as this engine lets wait."
+            f" Try again after {wait_s} seconds, or raise `max_waiting_rows`."
+        )
+
+    def take(self, max_rows: int) -> list[Ticket]:
+        """Waits for rows and takes those of one batch: the oldest, and the ones nearest to its length.
+
+        Returns:
+            1 to ``max_rows`` tickets that somebody waits for, or nothing once the queue is closed.
+        """
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._tickets or self._closed)
+                self._linger(max_rows)
+                if self._closed:
+                    return []
+                now_s = self._clock()
+                self._tickets = [ticket for ticket in self._tickets if not ticket.is_gone(now_s)]
+                if self._tickets:
+                    return self._nearest(max_rows)
+
+    def give_back(self, tickets: list[Ticket]) -> None:
+        """Puts tickets that did not fit into a batch back to the front of the queue."""
+        with self._changed:
+            if not self._closed:
+                self._tickets[:0] = tickets
+                return
+        for ticket in tickets:
+            ticket.fail(_closed_while_waiting())
+
+    def close(self) -> None:
+        """Fails every waiting row with `EngineClosed` and lets nobody in any more."""
+        with self._changed:
+            self._closed = True
+            left, self._tickets = self._tickets, []
+            self._changed.notify_all()
+        for ticket in left:
+            ticket.fail(_closed_while_waiting())
+
+    @property
+    def closed(self) -> bool:
+        """True after `close`."""
+        return self._closed
+
+    def _linger(self, max_rows: int) -> None:
+        """Gives a caller that submits rows one by one the chance to fill the batch."""
+        for _ in range(_MAX_LINGERS):
+            before = len(self._tickets)
+            if before >= max_rows or self._closed:
+                return
+            self._changed.wait(_LINGER_S)
+            if len(self._tickets) == before:
+                return
+
+    def _nearest(self, max_rows: int) -> list[Ticket]:
+        length = len(self._tickets[0].row.prompt_ids)
+        by_distance = sorted(
+            range(len(self._tickets)),
+            key=lambda index: (index > 0, abs(len(self._tickets[index].row.prompt_ids) - length)),
+        )
+        chosen = set(by_distance[:max_rows])
+        taken = [ticket for index, ticket in enumerate(self._tickets) if index in chosen]
+        self._tickets = [ticket for index, ticket in enumerate(self._tickets) if index not in chosen]
+        self._note_rate(len(taken))
+        return taken
+
+    def _note_rate(self, rows: int) -> None:
+        now_s = self._clock()
+        if self._last_take_s is not None and now_s > self._last_take_s:
+            self._taken_per_s = rows / (now_s - self._last_take_s)
+        self._last_take_s = now_s
+
+
+def _closed_while_waiting() -> EngineClosed:
+    return EngineClosed("The engine was closed while the row was waiting. Send it to a running engine.")
