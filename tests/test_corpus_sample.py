@@ -51,8 +51,8 @@ def surfaces(sentence: Sentence) -> list[str]:
     return [sentence.text[e.start_char : e.end_char] for e in sentence.entities]
 
 
-def test_the_first_four_languages_ship() -> None:
-    assert {"en", "es", "fr", "de"} <= set(LANGUAGES)
+def test_the_eight_languages_ship() -> None:
+    assert set(LANGUAGES) == {"de", "en", "es", "fr", "ja", "ru", "sw", "zh"}
 
 
 @each_language
@@ -98,9 +98,12 @@ def test_offsets_hold_the_names_that_were_drawn(language: str) -> None:
         assert len(sentence.entities) == row.frame.mentions
         assert sorted(sentence.entities) == list(sentence.entities)
         assert {entity.label for entity in sentence.entities} <= set(LABELS)
-        assert (
-            not re.search(r"[{}]|\s\s|\s[.,;:!?](?!\w)", sentence.text.replace(" :", ":")) or language == "fr"
-        )
+
+
+@each_language
+def test_spacing_is_that_of_prose(language: str) -> None:
+    stray = r"[{}]|^\s|\s$|\s\s|\s[.,)]|[(]\s" + ("" if language == "fr" else r"|\s[:;!?]")
+    assert [row.sentence.text for row in drawn(language) if re.search(stray, row.sentence.text)] == []
 
 
 @each_language
@@ -150,9 +153,9 @@ def test_unseen_names_are_nowhere_in_the_train_text(language: str, split: Split)
 
     own = {form for name in split_pools(load_sample_data(language)).names[split] for _, form in name.forms}
     train = "".join(joined(row.sentence.text) for row in of_split(language, "train"))
-    # Where words have no spaces, two words side by side may spell a name by chance.
-    spaced = {form for form in own if language not in ("zh", "ja")}
-    assert [form for form in spaced if joined(form) in train] == []
+    # Where words have no spaces, two words side by side may spell a short name by chance.
+    long = {form for form in own if language not in ("zh", "ja") or len(form) > 3}
+    assert [form for form in long if joined(form) in train] == []
 
 
 @each_language
@@ -203,7 +206,7 @@ def test_test_split_does_not_depend_on_the_size_of_train() -> None:
     assert [s for s in small if s.split == "test"] == [s for s in large if s.split == "test"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10_000), train=st.integers(0, 40), test=st.integers(1, 60))
 def test_promises_hold_for_every_size_and_seed(seed: int, train: int, test: int) -> None:
     rows = draw_sample(load_sample_data("en"), seed=seed, sizes={"train": train, "test": test})
@@ -294,7 +297,7 @@ def written(folder: Path, text: str) -> SampleData:
 def test_this_drawing_stays_what_it_is(toy: SampleData) -> None:
     """Guards against a source of randomness that differs between machines or Python versions."""
     rows = draw_sample(toy, sizes={"train": 2, "test": 1})
-    assert [row.sentence.text for row in rows] == ["Nothing happened.", "Nothing happened.", "Di is Di."]
+    assert [row.sentence.text for row in rows] == ["Nothing happened.", "Acme hired Ada.", "Di is Di."]
 
 
 def test_too_many_sentences_is_a_clear_error(toy: SampleData) -> None:

@@ -181,10 +181,11 @@ def _fill_slots(draft: _Draft, frame: Frame) -> dict[tuple[str, str], Name] | No
     for (kind, key), wanted in cases.items():
         own = draft.split == "train" or draft.rng.random() < _OWN_NAME
         fitting = draft.supply.names(kind, frozenset(wanted), own=own)
-        free = [name for name in fitting if name not in filling.values()]
+        chosen = draft.rng.sample(fitting, k=min(len(fitting), len(filling) + 1))
+        free = [name for name in chosen if name not in filling.values()]
         if not free:
             return None
-        filling[kind, key] = draft.rng.choice(free)
+        filling[kind, key] = free[0]
     return filling
 
 

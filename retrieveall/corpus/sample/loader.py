@@ -94,7 +94,7 @@ def read_sample_data(path: Path | Traversable) -> SampleData:
         where = ".".join(str(part) for part in first["loc"])
         raise CorpusFormatError(
             f"{path}:{_line(tree, first['loc'])}: {where or 'file'}: {first['msg']}; "
-            "expected language, names, frames as docs/data-formats.md shows"
+            "expected language, names, frames as the README.md beside the shipped data files shows"
         ) from error
     return _checked(path, tree, file)
 

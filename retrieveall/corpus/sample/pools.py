@@ -11,7 +11,7 @@ trained on one seed may be tested on another. Source: own choice.
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,6 +23,7 @@ from retrieveall.types import SPLITS, Split
 POOL_SHARES: Mapping[Split, float] = {"train": 0.55, "dev": 0.15, "test": 0.30}
 
 _T = TypeVar("_T")
+_BORDER = "\x1f"  # between units; no text has it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +76,12 @@ def _deal(
 
 def _groups(names: Sequence[Name]) -> list[list[Name]]:
     """Joins names of which one has a form that stands inside a form of the other."""
-    texts = [_joined(form for _, form in name.forms) for name in names]
     runs = [_runs(name) for name in names]
+    texts = ["".join(sorted(forms)) for forms in runs]
+    holders: dict[str, set[int]] = defaultdict(set)  # unit → the names that have it in some form
+    for index, text in enumerate(texts):
+        for unit in text.split(_BORDER):
+            holders[unit].add(index)
     leader = list(range(len(names)))
 
     def find(index: int) -> int:
@@ -85,8 +90,9 @@ def _groups(names: Sequence[Name]) -> list[list[Name]]:
         return index
 
     for index, forms in enumerate(runs):
-        for other, text in enumerate(texts):
-            if other != index and any(form in text for form in forms):
+        # Only names that share a unit can contain each other: few of them, so this stays quick.
+        for other in sorted(set().union(*(holders[form.split(_BORDER)[1]] for form in forms))):
+            if other != index and any(form in texts[other] for form in forms):
                 low, high = sorted((find(index), find(other)))
                 leader[high] = low
     groups: dict[int, list[Name]] = {}
@@ -101,5 +107,5 @@ def _runs(name: Name) -> set[str]:
 
 def _joined(texts: Iterable[str]) -> str:
     """Returns the units of all texts between separators, so that ``in`` finds runs of whole units."""
-    runs = ("\x1f".join(text[u.start_char : u.end_char] for u in split_units(text)) for text in texts)
-    return "\x1f" + "\x1f\x1f".join(run.casefold() for run in runs) + "\x1f"
+    runs = (_BORDER.join(text[u.start_char : u.end_char] for u in split_units(text)) for text in texts)
+    return _BORDER + (_BORDER * 2).join(run.casefold() for run in runs) + _BORDER
