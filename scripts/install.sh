@@ -5,6 +5,7 @@ stamp=".venv/installed-$1"
 [ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt constraints.txt ] && exit 0
 "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
+# Bytecode is compiled when a module is first imported: most of what comes along never is.
 # shellcheck disable=SC2086  # PIP_ARGS is a list of words
-.venv/bin/python -m pip install --quiet --constraint constraints.txt ${PIP_ARGS:-} --editable ".[$1]"
+.venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt ${PIP_ARGS:-} --editable ".[$1]"
 touch "$stamp"
