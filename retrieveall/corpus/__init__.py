@@ -1,5 +1,6 @@
 """Corpora: reading them in any known format, keeping them in a workspace, auditing them."""
 
+from retrieveall.corpus.audit import CorpusAudit, SplitAudit, audit_corpus, audit_splits
 from retrieveall.corpus.conll import ConllFormat, read_conll
 from retrieveall.corpus.detokenise import detokenise
 from retrieveall.corpus.huggingface import HuggingFaceFormat, read_huggingface
@@ -16,6 +17,7 @@ from retrieveall.corpus.tagged import TagReading
 __all__ = [
     "FORMATS",
     "ConllFormat",
+    "CorpusAudit",
     "CorpusKey",
     "CorpusManifest",
     "CorpusStore",
@@ -27,7 +29,10 @@ __all__ = [
     "ImportReport",
     "Problem",
     "Provenance",
+    "SplitAudit",
     "TagReading",
+    "audit_corpus",
+    "audit_splits",
     "detokenise",
     "import_corpus",
     "map_labels",

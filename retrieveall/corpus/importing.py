@@ -169,7 +169,7 @@ def _report(manifest: CorpusManifest, log: ImportLog, *, unchanged: bool) -> Imp
         name=manifest.name,
         language=manifest.language,
         digest=manifest.digest,
-        sentences={**manifest.sentences},
+        sentences=manifest.sentences,
         entities=_most_first(entities),
         unmapped=_most_first(log.unmapped),
         empty=log.empty,

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from retrieveall.errors import CorpusFormatError
+from retrieveall.types import Split
 
 ProblemKind = Literal[
     "broken line", "bad tag", "bad record", "bad span", "bad label", "wrong encoding", "duplicate id"
@@ -55,7 +56,7 @@ class ImportReport:
     name: str
     language: str
     digest: str
-    sentences: Mapping[str, int]
+    sentences: Mapping[Split, int]
     entities: Mapping[str, int]
     unmapped: Mapping[str, int]
     empty: int

@@ -9,7 +9,6 @@ and counted, anything worse is a ``RecordError``. Source: own choice.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -17,10 +16,10 @@ from typing import Any
 from retrieveall.corpus.report import ProblemKind
 from retrieveall.errors import InputError
 from retrieveall.languages import check_language
+from retrieveall.names import check_label
 from retrieveall.text.units import split_units
 from retrieveall.types import SPLITS, GoldEntity, Sentence, Span, Split
 
-_LABEL = re.compile(r"[^\s<>\x00-\x1f\x7f]{1,64}")  # <> are the brackets of the prompt's label marker
 _KNOWN_FIELDS = {"text", "entities", "spans", "tokens", "id", "language", "split", "detokenised"}
 
 
@@ -35,9 +34,11 @@ class RecordError(ValueError):
 
 def label_problem(label: object) -> str | None:
     """Returns what is wrong with an entity type, None when it can be used."""
-    if isinstance(label, str) and _LABEL.fullmatch(label) and label.isprintable():
-        return None
-    return f"{label!r} cannot be an entity type: 1 to 64 visible characters without spaces, < and >."
+    try:
+        checked = check_label(label)  # type: ignore[arg-type]  # anything may stand in a file
+    except InputError as error:
+        return str(error)
+    return None if checked.isprintable() else f"the label {label!r} holds characters that cannot be seen."
 
 
 def record_sentence(

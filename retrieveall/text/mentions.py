@@ -6,7 +6,7 @@ unit border (a word border; in scripts without spaces any character). Source: ow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from retrieveall.text.units import split_units
 from retrieveall.types import GoldEntity
@@ -14,6 +14,16 @@ from retrieveall.types import GoldEntity
 
 def first_inexpressible(text: str, entities: Sequence[GoldEntity]) -> GoldEntity | None:
     """Returns the first mention that the rule would put elsewhere or nowhere, None when all are fine.
+
+    Args:
+        text: A sentence.
+        entities: Its mentions in order of appearance.
+    """
+    return next(inexpressible(text, entities), None)
+
+
+def inexpressible(text: str, entities: Sequence[GoldEntity]) -> Iterator[GoldEntity]:
+    """Yields every mention that the rule would put elsewhere or nowhere, each judged by itself.
 
     Args:
         text: A sentence.
@@ -29,6 +39,5 @@ def first_inexpressible(text: str, entities: Sequence[GoldEntity]) -> GoldEntity
         while place != -1 and not (place in starts and place + len(surface) in ends):
             place = text.find(surface, place + 1)
         if place != entity.start_char:
-            return entity
+            yield entity
         cursor = entity.end_char
-    return None
