@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from retrieveall.engine.protocol import Decoded, Engine, Row
 from retrieveall.errors import Overloaded
@@ -40,7 +40,7 @@ class GenerationTask:
     labels: tuple[str, ...]
     adapters: tuple[tuple[str, float], ...]
     composition: Composition = "selection"
-    examples: Examples = Examples()
+    examples: Examples = field(default_factory=Examples)
     deadline_s: float | None = None
 
 
@@ -166,4 +166,3 @@ def _joined(text: str, parts: Sequence[tuple[_Window, Decoded]]) -> Generated:
         new_tokens=sum(decoded.new_tokens for _, decoded in parts),
         forward_passes=sum(decoded.forward_passes for _, decoded in parts),
     )
-

@@ -31,7 +31,9 @@ class TagRequest(Strict):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"texts": ["Anna Seghers wurde in Mainz geboren.", "She lived in Mexico."]}]},
+        json_schema_extra={
+            "examples": [{"texts": ["Anna Seghers wurde in Mainz geboren.", "She lived in Mexico."]}]
+        },
     )
 
     texts: Annotated[list[str | TextItem], Field(min_length=1, max_length=MAX_TEXTS)]

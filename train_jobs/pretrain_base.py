@@ -14,14 +14,18 @@ from pathlib import Path
 
 import torch
 
+from retrieveall.models.card import write_card
 from retrieveall.training.pretrain import PretrainConfig, Pretraining, read_text_folder
 
 
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line; every number of `PretrainConfig` is a flag."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--text", type=Path, required=True, help="folder with <language>.txt, a sentence a line")
+    parser.add_argument(
+        "--text", type=Path, required=True, help="folder of <language>.txt, a sentence a line"
+    )
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; an existing one goes on")
+    parser.add_argument("--install", type=Path, help="where to put the finished model with its card")
     parser.add_argument("--threads", type=int, default=1)
     for field in dataclasses.fields(PretrainConfig):
         if field.name != "lookup":
@@ -39,7 +43,11 @@ def main() -> None:
         for field in dataclasses.fields(PretrainConfig)
         if field.name != "lookup"
     }
-    Pretraining(arguments.run, read_text_folder(arguments.text), PretrainConfig(**settings)).run()
+    run = Pretraining(arguments.run, read_text_folder(arguments.text), PretrainConfig(**settings))
+    run.run()
+    if arguments.install:
+        run.save_model(arguments.install)
+        write_card(run, arguments.run, arguments.install)
 
 
 if __name__ == "__main__":

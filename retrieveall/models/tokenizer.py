@@ -7,6 +7,7 @@ in running text. Byte-level means that any string survives. Source: own choice.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -61,4 +62,5 @@ def train_tokenizer(
     )
     tokenizer.train_from_iterator(lines, trainer)
     tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in markers])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, bos_token=END, pad_token=PAD)
+    fast: Any = PreTrainedTokenizerFast
+    return fast(tokenizer_object=tokenizer, eos_token=END, bos_token=END, pad_token=PAD)

@@ -123,7 +123,8 @@ class AdapterTraining:
         self.rows_too_long = len(train) - len(self._train)
         if not self._train:
             raise InputError(
-                f"None of {len(train)} training sentences fits a prompt of {config.render.budget_tokens} tokens."
+                f"None of {len(train)} training sentences fits a prompt of"
+                f" {config.render.budget_tokens} tokens."
                 " Import more or shorter sentences, or raise the prompt budget."
             )
         self._lengths = [len(row.sentence.text) + 40 * len(row.examples.context) for row in self._train]

@@ -97,7 +97,9 @@ class LookupLessons:
                 context.append(self._spliced(language, surface, label, labels, rng))
             else:
                 entity.append(EntityExample(mention=self._blur(surface, rng), label=label))
-        entity += self._distractors(language, text, labels, self._config.max_entity_examples - len(entity), rng)
+        entity += self._distractors(
+            language, text, labels, self._config.max_entity_examples - len(entity), rng
+        )
         rng.shuffle(entity)
         return text, _occurrences(text, known), Examples(entity=tuple(entity), context=tuple(context))
 
@@ -198,7 +200,9 @@ def _draw_spans(text: str, rng: random.Random, count: int) -> list[Span]:
             span = rng.choice(runs)
         else:
             first = rng.randrange(len(units))
-            last = min(len(units) - 1, first + min(rng.randrange(_MAX_SPAN_UNITS), rng.randrange(_MAX_SPAN_UNITS)))
+            last = min(
+                len(units) - 1, first + min(rng.randrange(_MAX_SPAN_UNITS), rng.randrange(_MAX_SPAN_UNITS))
+            )
             span = Span(start_char=units[first].start_char, end_char=units[last].end_char)
         if all(span.end_char <= other.start_char or other.end_char <= span.start_char for other in drawn):
             drawn.append(span)

@@ -173,7 +173,8 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> L
 
 def build_optimisers(model: torch.nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for embeddings and norms."""
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "embed" not in name else others).append(parameter)
     return [
@@ -209,7 +210,7 @@ class Pretraining:
     """
 
     def __init__(self, folder: Path, lines: Mapping[str, Sequence[str]], config: PretrainConfig) -> None:
-        self._folder, self._config = folder, config
+        self._folder, self.config = folder, config
         folder.mkdir(parents=True, exist_ok=True)
         self._keep_config()
         self.heldout = {language: texts[-config.heldout_lines :] for language, texts in lines.items()}
@@ -224,18 +225,19 @@ class Pretraining:
 
     def _keep_config(self) -> None:
         path = self._folder / "config.json"
-        mine = asdict(self._config)
-        if path.exists() and {**json.loads(path.read_text()), "tokens": self._config.tokens} != mine:
+        mine = asdict(self.config)
+        if path.exists() and {**json.loads(path.read_text()), "tokens": self.config.tokens} != mine:
             raise InputError(f"{path} holds another recipe than the one given. Use it, or another folder.")
         path.write_text(json.dumps(mine, indent=1, sort_keys=True))
 
     def _open_tokenizer(self, lines: Mapping[str, Sequence[str]]) -> PreTrainedTokenizerFast:
         path = self._folder / "tokenizer"
         if not (path / "tokenizer.json").exists():
-            weights = language_weights(lines, self._config.language_exponent)
-            sample = tokenizer_sample(lines, weights, characters=20_000_000, seed=self._config.seed)
-            train_tokenizer(sample, vocabulary_size=self._config.vocabulary_size).save_pretrained(path)
-        return PreTrainedTokenizerFast.from_pretrained(path)
+            weights = language_weights(lines, self.config.language_exponent)
+            sample = tokenizer_sample(lines, weights, characters=20_000_000, seed=self.config.seed)
+            train_tokenizer(sample, vocabulary_size=self.config.vocabulary_size).save_pretrained(path)
+        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(path)
+        return tokenizer
 
     def _load_checkpoint(self) -> None:
         path = self._folder / "checkpoint.pt"
@@ -262,26 +264,26 @@ class Pretraining:
         """Trains to the end, logs one JSON line a step, saves checkpoints and the final model."""
         started, first = time.monotonic(), self.step
         with (self._folder / "log.jsonl").open("a") as log:
-            while self.step < self._config.steps:
+            while self.step < self.config.steps:
                 loss = self._train_step()
-                speed = (self.step - first) * self._config.step_tokens / (time.monotonic() - started)
+                speed = (self.step - first) * self.config.step_tokens / (time.monotonic() - started)
                 record = {"step": self.step, "loss": round(loss, 4), "tokens_per_s": round(speed)}
                 print(json.dumps(record), file=log, flush=True)
-                if self.step % self._config.checkpoint_steps == 0:
+                if self.step % self.config.checkpoint_steps == 0:
                     self.save_checkpoint()
         self.save_model(self._folder / "model")
 
     def _train_step(self) -> float:
         total = 0.0
         self.model.train()
-        for micro in range(self._config.accumulate):
+        for micro in range(self.config.accumulate):
             rows_BT = self._batches.batch(self.step, micro)
-            loss = self._loss(rows_BT) / self._config.accumulate
+            loss = self._loss(rows_BT) / self.config.accumulate
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        factor = lr_factor(self.step, self._config)
-        bases = (self._config.matrix_lr, self._config.other_lr)
+        factor = lr_factor(self.step, self.config)
+        bases = (self.config.matrix_lr, self.config.other_lr)
         for optimiser, base in zip(self._optimisers, bases, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = base * factor
@@ -291,17 +293,17 @@ class Pretraining:
         return total
 
     def _loss(self, rows_BT: Tensor) -> Tensor:
-        in_decay = self.step >= self._config.steps - self._config.decay_steps
-        if in_decay or not self._config.sampled_classes:
+        in_decay = self.step >= self.config.steps - self.config.decay_steps
+        if in_decay or not self.config.sampled_classes:
             return next_token_loss(self.model, rows_BT)
         generator = torch.Generator().manual_seed(self.step)
-        return sampled_next_token_loss(self.model, rows_BT, self._config.sampled_classes, generator)
+        return sampled_next_token_loss(self.model, rows_BT, self.config.sampled_classes, generator)
 
     def save_model(self, folder: Path) -> None:
         """Writes model (bf16, files of at most 12 MB) and tokenizer in Hugging Face format."""
-        copy = build_model(self._config, self.tokenizer)
+        copy = build_model(self.config, self.tokenizer)
         copy.load_state_dict(self.model.state_dict())
-        copy.to(torch.bfloat16).save_pretrained(folder, max_shard_size="12MB")
+        copy.bfloat16().save_pretrained(folder, max_shard_size="12MB")
         self.tokenizer.save_pretrained(folder)
 
 

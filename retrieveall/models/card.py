@@ -1,0 +1,72 @@
+"""The model card of a pretrained base: recipe, loss curve and bits per byte, all from the run's files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+
+import matplotlib
+
+from retrieveall.training.pretrain import PretrainConfig, Pretraining, bits_per_byte
+
+matplotlib.use("Agg")
+
+
+_HERE = Path(__file__).parent
+
+
+def write_card(run: Pretraining, run_folder: Path, target: Path) -> None:
+    """Writes README.md, LICENSE.md, recipe.json, loss.png and bits_per_byte.json beside the weights.
+
+    Args:
+        run: The finished run.
+        run_folder: Where its log stands.
+        target: Folder of the weights.
+    """
+    bits = {
+        language: round(bits_per_byte(run.model, run.codec, lines), 3)
+        for language, lines in run.heldout.items()
+    }
+    recipe = json.loads((run_folder / "config.json").read_text())
+    (target / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
+    (target / "bits_per_byte.json").write_text(json.dumps(bits, indent=1) + "\n")
+    shutil.copy(_HERE / "card_license.md", target / "LICENSE.md")
+    _plot_loss(run_folder / "log.jsonl", target / "loss.png")
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    (target / "README.md").write_text(_card_text(run.config, bits, parameters))
+
+
+def _card_text(config: PretrainConfig, bits: Mapping[str, float], parameters: int) -> str:
+    rows = ["| language | bits per byte |", "|---|---|", *(f"| {k} | {v:.3f} |" for k, v in bits.items())]
+    return Template((_HERE / "card_template.md").read_text()).substitute(
+        parameters=f"{parameters / 1e6:.1f}",
+        layers=config.layers,
+        width=config.hidden_size,
+        vocabulary=config.vocabulary_size,
+        languages=len(bits),
+        tokens=f"{config.tokens / 1e6:.1f}",
+        steps=config.steps,
+        step_tokens=config.step_tokens,
+        row_tokens=config.row_tokens,
+        lr=config.matrix_lr,
+        warmup=config.warmup_steps,
+        decay=round(100 * config.decay_share),
+        sampled=config.sampled_classes,
+        lessons=round(100 * config.lesson_share),
+        flags=f"--tokens {config.tokens}",
+        table="\n".join(rows),
+    )
+
+
+def _plot_loss(log: Path, target: Path) -> None:
+    from matplotlib import pyplot
+
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    axes.plot([r["step"] for r in records], [r["loss"] for r in records], linewidth=1)
+    axes.set(xlabel="step", ylabel="loss in nats per token", title="Pretraining of the embedded base")
+    figure.savefig(target, dpi=110)
+    pyplot.close(figure)
