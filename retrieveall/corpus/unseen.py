@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 
+from retrieveall.text.folding import fold_text
 from retrieveall.types import GoldEntity, Sentence
 
 
@@ -39,4 +39,4 @@ def unseen_mentions(
 
 
 def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
+    return fold_text(text).casefold()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from retrieveall.corpus.sample.frames import LABELS, Frame, Name, SampleData, re
 from retrieveall.corpus.sample.loader import load_sample_data, sample_languages
 from retrieveall.corpus.sample.pools import Pools, split_pools
 from retrieveall.errors import ConfigError
+from retrieveall.text.folding import fold_text
 from retrieveall.text.mentions import first_inexpressible
 from retrieveall.text.units import split_units
 from retrieveall.types import SPLITS, GoldEntity, Sentence, Split
@@ -218,4 +218,4 @@ def _sentence(draft: _Draft, text: str, entities: tuple[GoldEntity, ...]) -> Sen
 
 
 def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    return fold_text(text).casefold()
