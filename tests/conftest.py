@@ -10,6 +10,7 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 for _name, _value in {
     "OMP_NUM_THREADS": "1",
@@ -19,6 +20,12 @@ for _name, _value in {
     "TOKENIZERS_PARALLELISM": "false",
 }.items():
     os.environ.setdefault(_name, _value)
+
+# Machines that test are shared and slow, so examples have no deadline; the same examples every time
+# keep continuous integration steady. HYPOTHESIS_PROFILE=explore draws fresh ones.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 REQUIRED = os.environ.get("RETRIEVEALL_TEST_DATA_REQUIRED") == "1"
 
