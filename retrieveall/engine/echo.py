@@ -38,8 +38,8 @@ class EchoEngine:
         self.codec = codec
         self._max_batch_rows = max_batch_rows
         self._sleep_s_per_step = sleep_s_per_step
-        self._waiting = WaitingRows(max_waiting_rows)
         self._counters = EngineCounters()
+        self._waiting = WaitingRows(max_waiting_rows, self._counters.failed)
         self._thread = threading.Thread(target=self._run, name="echo-engine", daemon=True)
         self._thread.start()
 

@@ -62,11 +62,12 @@ class WaitingRows:
 
     Args:
         capacity: Most rows that may wait.
+        on_gone: Called once per row that was cancelled or came too late while it waited.
         clock: Seconds, as `Row.deadline_s` counts them.
     """
 
-    def __init__(self, capacity: int, clock: Clock = time.monotonic) -> None:
-        self._capacity, self._clock = capacity, clock
+    def __init__(self, capacity: int, on_gone: Callable[[], None], clock: Clock = time.monotonic) -> None:
+        self._capacity, self._on_gone, self._clock = capacity, on_gone, clock
         self._tickets: list[Ticket] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -87,7 +88,7 @@ class WaitingRows:
             if self._closed:
                 raise EngineClosed("The engine was closed. Start a new one.")
             if len(self._tickets) >= self._capacity:
-                self._tickets = [ticket for ticket in self._tickets if not ticket.is_gone(self._clock())]
+                self._drop_gone()
             if len(self._tickets) >= self._capacity:
                 raise Overloaded(self._full_message())
             ticket = Ticket(row)
@@ -114,8 +115,7 @@ class WaitingRows:
                 self._linger(max_rows)
                 if self._closed:
                     return []
-                now_s = self._clock()
-                self._tickets = [ticket for ticket in self._tickets if not ticket.is_gone(now_s)]
+                self._drop_gone()
                 if self._tickets:
                     return self._nearest(max_rows)
 
@@ -141,6 +141,13 @@ class WaitingRows:
     def closed(self) -> bool:
         """True after `close`."""
         return self._closed
+
+    def _drop_gone(self) -> None:
+        now_s = self._clock()
+        before = len(self._tickets)
+        self._tickets = [ticket for ticket in self._tickets if not ticket.is_gone(now_s)]
+        for _ in range(before - len(self._tickets)):
+            self._on_gone()
 
     def _linger(self, max_rows: int) -> None:
         """Gives a caller that submits rows one by one the chance to fill the batch."""

@@ -1,0 +1,84 @@
+"""Probabilities of the few tokens that the grammar allows, without the rest of the vocabulary.
+
+The output head is a third of a small model's work at a decoding step, and only some dozens of its
+rows are ever asked for. Where a model does more to its logits than one linear layer (a cap, a scale),
+which is found out by trying, the model computes them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+_PROBE_TOKENS = 8
+
+
+class AllowedScorer:
+    """Runs a causal LM and scores allowed tokens after the last position.
+
+    Args:
+        model: Any Hugging Face causal LM.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._body = model.base_model
+        head = model.get_output_embeddings()
+        self._weight_VD = None if head is None else head.weight
+        self._bias_V = getattr(head, "bias", None)
+        if not self._head_is_linear():
+            self._weight_VD = None
+
+    @property
+    def skips_vocabulary(self) -> bool:
+        """True where the output head is one linear layer and only its needed rows are multiplied."""
+        return self._weight_VD is not None
+
+    def _head_is_linear(self) -> bool:
+        if self._weight_VD is None or self._body is self._model:
+            return False
+        probe = torch.arange(_PROBE_TOKENS, device=self._weight_VD.device)[None]
+        with torch.inference_mode():
+            expected = self._model(input_ids=probe, use_cache=False).logits
+            found = self._body(input_ids=probe, use_cache=False).last_hidden_state @ self._weight_VD.T
+            if self._bias_V is not None:
+                found = found + self._bias_V
+        scale = expected.abs().max().item() or 1.0
+        return torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * scale)
+
+    def run(self, **inputs: Any) -> torch.Tensor:
+        """Runs one step and returns, per row, what `choose` needs of its last position: (N, D) or (N, V)."""
+        if self._weight_VD is None:
+            logits: torch.Tensor = self._model(**inputs, use_cache=True, logits_to_keep=1).logits
+            return logits[:, -1]
+        hidden: torch.Tensor = self._body(**inputs, use_cache=True).last_hidden_state
+        return hidden[:, -1]
+
+    def choose(self, states: torch.Tensor, allowed: Sequence[Sequence[int]]) -> tuple[list[int], list[float]]:
+        """Chooses each row's most probable allowed token, the one with the smallest id on a tie.
+
+        Args:
+            states: What `run` returned for N rows.
+            allowed: N sorted, non-empty lists of token ids.
+
+        Returns:
+            N tokens and N natural logarithms of their probabilities among the allowed ones.
+        """
+        ids_NK = pad_sequence([torch.tensor(ids) for ids in allowed], batch_first=True, padding_value=-1)
+        ids_NK = ids_NK.to(states.device)
+        is_pad = ids_NK < 0
+        ids_NK = ids_NK.clamp(min=0)
+        logits_NK = self._logits(states, ids_NK).to(torch.promote_types(states.dtype, torch.float32))
+        logprobs_NK = logits_NK.masked_fill(is_pad, -torch.inf).log_softmax(dim=-1)
+        best = logprobs_NK.max(dim=-1)
+        tokens = ids_NK.gather(1, best.indices[:, None])[:, 0]
+        return tokens.tolist(), best.values.tolist()
+
+    def _logits(self, states: torch.Tensor, ids_NK: torch.Tensor) -> torch.Tensor:
+        if self._weight_VD is None:
+            return states.gather(1, ids_NK)
+        logits_NK = torch.bmm(self._weight_VD[ids_NK], states[:, :, None])[:, :, 0]
+        return logits_NK if self._bias_V is None else logits_NK + self._bias_V[ids_NK]

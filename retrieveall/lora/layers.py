@@ -1,0 +1,208 @@
+"""Linear layers that add a different LoRA to every row of a batch.
+
+    X' = M ∘ (B ∘ A ∘ X)        RetrieveAll: M (rows x adapters) maps rows to adapters
+
+M is one-hot for selection, weighted for mixture, empty for rows of the base alone. Only its entries
+that are not zero are computed. Two ways to do so, chosen by how many tokens a row has:
+
+- long rows (the prompt): one segment per adapter, its rows gathered unless they stand together;
+- short rows (decoding): rows in blocks of equal size, one adapter each, and two batched products.
+
+Axes: N rows, L tokens of a row, I inputs, O outputs, R rank, K blocks, G rows of a block.
+Limits: inputs are (N, L, I), so layers that mix rows, such as experts, cannot carry an adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from retrieveall.lora.weights import LoraWeights
+
+_BLOCK_MAX_TOKENS = 8  # rows of at most this many tokens go through blocks
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Segment:
+    """The rows of one adapter: ``(row, weight)``."""
+
+    adapter: LoraWeights
+    entries: tuple[tuple[int, float], ...]
+
+
+class LoraPlan:
+    """Which adapters act on which rows, for as long as the batch keeps its rows.
+
+    Args:
+        rows: N rows, each with its ``(adapter, weight)`` entries: M without its zeros.
+        device: The base's device.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[tuple[LoraWeights, float]]], device: torch.device) -> None:
+        by_adapter: dict[int, tuple[LoraWeights, list[tuple[int, float]]]] = {}
+        for row, entries in enumerate(rows):
+            for adapter, weight in entries:
+                by_adapter.setdefault(id(adapter), (adapter, []))[1].append((row, weight))
+        self._rows = len(rows)
+        self._device = device
+        self._segments = [
+            _Segment(adapter=adapter, entries=tuple(entries)) for adapter, entries in by_adapter.values()
+        ]
+        self._places = [_Place(segment.entries, len(rows), device) for segment in self._segments]
+        self._blocks: _Blocks | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """True where every row is of the base alone."""
+        return not self._segments
+
+    def add(self, layer: str, x_NLI: torch.Tensor, y_NLO: torch.Tensor) -> torch.Tensor:
+        """Adds every row's LoRA of one layer to the base's output, in place, and returns it."""
+        if x_NLI.shape[1] <= _BLOCK_MAX_TOKENS and len(self._segments) > 1:
+            if self._blocks is None:
+                self._blocks = _Blocks(self._segments, self._device)
+            return self._blocks.add(layer, x_NLI, y_NLO)
+        for segment, place in zip(self._segments, self._places, strict=True):
+            pair = segment.adapter.pairs.get(layer)
+            if pair is not None:
+                place.add(x_NLI, pair.a, pair.b, y_NLO)
+        return y_NLO
+
+
+class _Place:
+    """Where the rows of one segment stand in the batch, and their weights."""
+
+    def __init__(self, entries: Sequence[tuple[int, float]], rows: int, device: torch.device) -> None:
+        numbers = [row for row, _ in entries]
+        together = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        self._slice = slice(numbers[0], numbers[-1] + 1) if together else None
+        self._rows = torch.tensor(numbers, device=device)
+        weights = [weight for _, weight in entries]
+        plain = all(weight == 1.0 for weight in weights)
+        self._weights = None if plain else torch.tensor(weights, device=device).view(-1, 1, 1)
+
+    def add(self, x_NLI: torch.Tensor, a_IR: torch.Tensor, b_RO: torch.Tensor, y_NLO: torch.Tensor) -> None:
+        chosen = x_NLI[self._rows] if self._slice is None else x_NLI[self._slice]
+        low = chosen.reshape(-1, chosen.shape[-1]) @ a_IR
+        if self._weights is not None:
+            low = (low.view(chosen.shape[0], -1) * self._weights[:, 0].to(low.dtype)).view(low.shape)
+        if self._slice is None:
+            y_NLO.index_add_(0, self._rows, (low @ b_RO).view(*chosen.shape[:2], -1))
+        else:
+            y_NLO[self._slice].view(-1, y_NLO.shape[-1]).addmm_(low, b_RO)
+
+
+class _Blocks:
+    """Rows in K blocks of G places, one adapter per block; places left over hold row 0 with weight 0."""
+
+    def __init__(self, segments: Sequence[_Segment], device: torch.device) -> None:
+        entries = sum(len(segment.entries) for segment in segments)
+        self._size = size = -(-entries // len(segments))
+        self._adapters: list[LoraWeights] = []
+        rows: list[int] = []
+        weights: list[float] = []
+        for segment in segments:
+            for start in range(0, len(segment.entries), size):
+                part = segment.entries[start : start + size]
+                left_over = size - len(part)
+                self._adapters.append(segment.adapter)
+                rows += [row for row, _ in part] + [0] * left_over
+                weights += [weight for _, weight in part] + [0.0] * left_over
+        self._rows = torch.tensor(rows, device=device)
+        plain = all(weight == 1.0 for weight in weights)
+        self._weights = None if plain else torch.tensor(weights, device=device).view(-1, 1, 1)
+        self._stacks: dict[str, tuple[torch.Tensor, torch.Tensor] | None] = {}
+
+    def add(self, layer: str, x_NLI: torch.Tensor, y_NLO: torch.Tensor) -> torch.Tensor:
+        if layer not in self._stacks:
+            self._stacks[layer] = self._stack(layer)
+        stack = self._stacks[layer]
+        if stack is None:
+            return y_NLO
+        a_KIR, b_KRO = stack
+        tokens = x_NLI.shape[1]
+        chosen = x_NLI[self._rows].view(len(self._adapters), self._size * tokens, -1)
+        low = torch.bmm(chosen, a_KIR)
+        if self._weights is not None:
+            low = (low.view(len(self._rows), tokens, -1) * self._weights.to(low.dtype)).view(low.shape)
+        update = torch.bmm(low, b_KRO).view(len(self._rows), tokens, -1)
+        return y_NLO.index_add_(0, self._rows, update)
+
+    def _stack(self, layer: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Stacks the matrices of the blocks' adapters; lower ranks are padded with zeros."""
+        pairs = [adapter.pairs.get(layer) for adapter in self._adapters]
+        present = [pair for pair in pairs if pair is not None]
+        if not present:
+            return None
+        rank = max(pair.rank for pair in present)
+        a_KIR = present[0].a.new_zeros(len(pairs), present[0].a.shape[0], rank)
+        b_KRO = present[0].b.new_zeros(len(pairs), rank, present[0].b.shape[1])
+        for number, pair in enumerate(pairs):
+            if pair is not None:
+                a_KIR[number, :, : pair.rank] = pair.a
+                b_KRO[number, : pair.rank] = pair.b
+        return a_KIR, b_KRO
+
+
+class LoraSwitch:
+    """Tells all wrapped layers of one model which plan the running batch follows; None is the base."""
+
+    def __init__(self) -> None:
+        self.plan: LoraPlan | None = None
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer of the base that adds the running batch's adapters.
+
+    Args:
+        base: The layer as it was.
+        name: Its name in the base, as adapters spell it.
+        switch: The model's switch.
+    """
+
+    def __init__(self, base: nn.Linear, name: str, switch: LoraSwitch) -> None:
+        super().__init__()
+        self.base = base
+        self._name = name
+        self._switch = switch
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The base's weight; some models look at its data type."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """The base's bias."""
+        return self.base.bias
+
+    def forward(self, x_NLI: torch.Tensor) -> torch.Tensor:
+        """Runs the layer for rows (N, L, I)."""
+        y_NLO = functional.linear(x_NLI, self.base.weight, self.base.bias)
+        plan = self._switch.plan
+        return y_NLO if plan is None else plan.add(self._name, x_NLI, y_NLO)
+
+
+def attach_lora(model: nn.Module, *, skip: nn.Module | None) -> tuple[LoraSwitch, dict[str, tuple[int, int]]]:
+    """Wraps every linear layer of a model in place.
+
+    Args:
+        model: The base.
+        skip: The output head, which stays as it is.
+
+    Returns:
+        The switch, and per layer name its (inputs, outputs), as `load_lora` wants them.
+    """
+    switch = LoraSwitch()
+    shapes: dict[str, tuple[int, int]] = {}
+    for parent_name, parent in list(model.named_modules()):
+        for child_name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and child is not skip:
+                name = f"{parent_name}.{child_name}" if parent_name else child_name
+                setattr(parent, child_name, LoraLinear(child, name, switch))
+                shapes[name] = (child.in_features, child.out_features)
+    return switch, shapes
