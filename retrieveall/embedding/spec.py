@@ -1,0 +1,90 @@
+"""An embedder as data: what a manifest names and what is sent to another process to build one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from retrieveall.embedding.ngram import DEFAULT_DIMENSIONS, DEFAULT_LENGTHS, NgramEmbedder
+from retrieveall.embedding.protocol import Embedder
+from retrieveall.errors import ConfigError, IncompatibleArtefactError
+
+EmbedderName = Literal["ngram", "lm", "sentence-transformers"]
+EMBEDDERS: tuple[EmbedderName, ...] = ("ngram", "lm", "sentence-transformers")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmbedderSpec:
+    """Which embedder.
+
+    Attributes:
+        name: ``ngram``, ``lm`` or ``sentence-transformers``.
+        dimensions: Of ``ngram``.
+        lengths: Lengths of the n-grams of ``ngram``.
+        model: Folder or Hugging Face id of the other two.
+        base_digest: Of ``lm``: digest of the base model; None takes the model as it is.
+        centre: Of ``lm``: the vector to subtract, None without centring.
+    """
+
+    name: EmbedderName = "ngram"
+    dimensions: int = DEFAULT_DIMENSIONS
+    lengths: tuple[int, ...] = DEFAULT_LENGTHS
+    model: str | None = None
+    base_digest: str | None = None
+    centre: tuple[float, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields that this embedder uses, as plain JSON types."""
+        fields = ("dimensions", "lengths") if self.name == "ngram" else ("model", "base_digest", "centre")
+        values = asdict(self)
+        return {"name": self.name, **{f: _plain(values[f]) for f in fields if values[f] is not None}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EmbedderSpec:
+        """Reads a spec from JSON."""
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields)
+
+
+def load_embedder(spec: EmbedderSpec) -> Embedder:
+    """Builds the embedder that a spec names.
+
+    Raises:
+        ConfigError: The name is unknown, or a model is needed and none was named.
+        IncompatibleArtefactError: The base model is not the one that the spec was made with.
+        MissingDependencyError: An optional package is needed.
+    """
+    if spec.name == "ngram":
+        return NgramEmbedder(dimensions=spec.dimensions, lengths=spec.lengths)
+    if spec.name not in EMBEDDERS:
+        raise ConfigError(f"There is no embedder {spec.name!r}. Known: {', '.join(EMBEDDERS)}.")
+    if spec.model is None:
+        raise ConfigError(f"The embedder {spec.name!r} needs a model: a folder or a Hugging Face id.")
+    if spec.name == "sentence-transformers":
+        from retrieveall.embedding.sentence_model import SentenceTransformerEmbedder
+
+        return SentenceTransformerEmbedder(spec.model)
+    return _load_lm(spec, spec.model)
+
+
+def _load_lm(spec: EmbedderSpec, model: str) -> Embedder:
+    from retrieveall.embedding.lm import LmEmbedder
+    from retrieveall.models.base import open_base
+    from retrieveall.models.digest import base_digest
+
+    base = open_base(model)
+    digest = base_digest(base.folder)
+    if spec.base_digest not in (None, digest):
+        raise IncompatibleArtefactError(
+            f"The embedder was made with base {spec.base_digest}, {model!r} is {digest}."
+            " Open it with the base it was made with, or build the index again."
+        )
+    centre = None if spec.centre is None else np.array(spec.centre, np.float32)
+    return LmEmbedder(base.model, base.codec, base_digest=digest, centre=centre)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
