@@ -1,7 +1,8 @@
 """Names that become parts of paths, checked by pattern before they touch one.
 
-Languages, corpora, runs and digests come from command lines, request bodies and files that others
-wrote; ``../x`` must never become a folder. Source: own choice.
+Digests, labels and run names come from command lines, request bodies and files that others wrote;
+``../x`` must never become a folder. Languages are checked by `retrieveall.languages`, names of corpora
+by `retrieveall.corpus.store`. Source: own choice.
 """
 
 from __future__ import annotations
@@ -10,26 +11,13 @@ import re
 
 from retrieveall.errors import InputError
 
-POLYGLOT = "mul"
-"""The language of an adapter that was trained on several languages (BCP-47 ``mul``)."""
-
-_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,10}){0,4}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DIGEST = re.compile(r"[0-9a-f]{16}|[0-9a-f]{64}")
 _LABEL = re.compile(r"[^\s<>\x00-\x1f\x7f]{1,64}")
 
 
-def check_language(language: str) -> str:
-    """Returns the language code if it is one, such as ``en``, ``zh-hans`` or ``mul``.
-
-    Raises:
-        InputError: It does not look like a BCP-47 code.
-    """
-    return _checked(_LANGUAGE, language, "language code", "letters with hyphenated parts, such as `zh-hans`")
-
-
 def check_name(name: str, kind: str = "name") -> str:
-    """Returns the name of a corpus, run or file if it is safe as one part of a path.
+    """Returns the name of a run or file if it is safe as one part of a path.
 
     Raises:
         InputError: It is empty, longer than 100 characters, starts with a dot, or holds a separator.

@@ -119,6 +119,10 @@ class Store:
         """Tells whether a folder stands there."""
         return bool(self._info(path).type == pafs.FileType.Directory)
 
+    def size_bytes(self, path: str) -> int:
+        """Returns the size of a file, 0 where there is none."""
+        return int(self._info(path).size or 0)
+
     def list(self, path: str = "") -> tuple[str, ...]:
         """Returns the sorted names in a folder without temporary ones; nothing where there is none."""
         selector = pafs.FileSelector(self.full_path(path), allow_not_found=True)

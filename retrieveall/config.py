@@ -1,0 +1,197 @@
+"""The settings of the product in one place, their defaults, and where others may come from.
+
+Later sources win: the defaults here, ``settings:`` in the workspace's ``retrieveall.yaml``, the
+environment (``RETRIEVEALL_<SECTION>_<FIELD>``, such as ``RETRIEVEALL_PROMPT_ENTITY_EXAMPLES=8``), flags
+of the command line. What is fixed by an artefact (labels, the embedder of an index) is no setting.
+The default values are our own choice; the papers name none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import yaml
+
+from retrieveall.errors import ConfigError
+from retrieveall.frozen import from_dict, to_dict
+
+ENVIRONMENT_PREFIX = "RETRIEVEALL_"
+
+Routing = Literal["vote", "centroid", "langid"]
+IndexKind = Literal["auto", "flat", "ivf", "hnsw"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptConfig:
+    """What a prompt may hold, in training and at test time alike.
+
+    Attributes:
+        entity_examples: n of the paper, most entity examples.
+        context_examples: m of the paper, most context examples.
+        threshold_std: λ of the dynamic threshold τ = mean + λ·std over a query's candidates.
+        budget_tokens: Longest prompt.
+    """
+
+    entity_examples: int = 4
+    context_examples: int = 2
+    threshold_std: float = 1.0
+    budget_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        _require("prompt.entity_examples", self.entity_examples, 0 <= self.entity_examples <= 16, "0 to 16")
+        _require("prompt.context_examples", self.context_examples, 0 <= self.context_examples <= 8, "0 to 8")
+        _require("prompt.threshold_std", self.threshold_std, abs(self.threshold_std) <= 10, "-10 to 10")
+        _require("prompt.budget_tokens", self.budget_tokens, self.budget_tokens >= 64, "at least 64")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetrievalConfig:
+    """How indexes are made and asked.
+
+    Attributes:
+        embedder: ``ngram``, ``lm``, or the name of a sentence-transformers model.
+        index_kind: ``auto`` chooses by size.
+        rows_per_shard: Most rows of one shard file.
+        entity_neighbours: Stored entity neighbours of a training sentence (n_max).
+        context_neighbours: Stored context neighbours of a training sentence (m_max).
+        routing: Which router chooses the adapter.
+        routing_neighbours: k of the vote.
+    """
+
+    embedder: str = "ngram"
+    index_kind: IndexKind = "auto"
+    rows_per_shard: int = 250_000
+    entity_neighbours: int = 16
+    context_neighbours: int = 8
+    routing: Routing = "vote"
+    routing_neighbours: int = 10
+
+    def __post_init__(self) -> None:
+        _require("retrieval.rows_per_shard", self.rows_per_shard, self.rows_per_shard >= 1, "at least 1")
+        _require("retrieval.entity_neighbours", self.entity_neighbours, self.entity_neighbours >= 0, ">= 0")
+        _require(
+            "retrieval.context_neighbours", self.context_neighbours, self.context_neighbours >= 0, ">= 0"
+        )
+        _require(
+            "retrieval.routing_neighbours", self.routing_neighbours, self.routing_neighbours >= 1, ">= 1"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """How rows are batched.
+
+    Attributes:
+        max_rows: Most rows decoded at once.
+        max_batch_tokens: Most prompt tokens of one forward pass, padding counted.
+        max_waiting: Rows that may wait before the engine says `Overloaded`.
+        max_adapters: Adapters kept in memory.
+        dtype: Of the base; ``auto`` is bfloat16 on a GPU and float32 on a CPU.
+        device: ``auto`` takes a GPU where there is one.
+    """
+
+    max_rows: int = 32
+    max_batch_tokens: int = 8192
+    max_waiting: int = 4096
+    max_adapters: int = 64
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("max_rows", "max_batch_tokens", "max_waiting", "max_adapters"):
+            _require(f"engine.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """All settings. Training's recipe is `retrieveall.training.adapter.AdapterTrainingConfig`.
+
+    Attributes:
+        training: Fields of the recipe that differ from its own defaults, such as ``{"rank": 16}``; the
+            training room checks them, because only it knows them.
+    """
+
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the settings as JSON values."""
+        return to_dict(self)
+
+
+def settings_from_dict(values: Any, *, source: str = "settings") -> Settings:
+    """Makes settings from nested mappings; what is missing keeps its default.
+
+    Raises:
+        ConfigError: An unknown name, a wrong type, or a value out of range.
+    """
+    return from_dict(Settings, values, source=source)
+
+
+def settings_from_yaml(text: str, *, source: str = "settings") -> Settings:
+    """Makes settings from YAML text; an empty text gives the defaults.
+
+    Raises:
+        ConfigError: It is not YAML, or as in `settings_from_dict`.
+    """
+    return settings_from_dict(parse_yaml(text, source=source) or {}, source=source)
+
+
+def settings_to_yaml(settings: Settings) -> str:
+    """Returns the settings as YAML text."""
+    return str(yaml.safe_dump(settings.to_dict(), sort_keys=False, allow_unicode=True))
+
+
+def with_environment(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    """Returns the settings with what the environment sets for prompt, retrieval and engine.
+
+    Args:
+        settings: What stands so far.
+        environment: Such as ``os.environ``.
+
+    Raises:
+        ConfigError: A variable of a section names no field, or its value does not fit.
+    """
+    values = settings.to_dict()
+    for name, text in environment.items():
+        found = _twin(name)
+        if found is not None:
+            section, setting = found
+            values[section][setting] = text
+    return settings_from_dict(values, source="the environment")
+
+
+def parse_yaml(text: str, *, source: str) -> Any:
+    """Parses YAML as plain data.
+
+    Raises:
+        ConfigError: It is not YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _twin(name: str) -> tuple[str, str] | None:
+    """Returns section and field of an environment variable, None where it belongs to no section."""
+    for section, kind in (("prompt", PromptConfig), ("retrieval", RetrievalConfig), ("engine", EngineConfig)):
+        prefix = f"{ENVIRONMENT_PREFIX}{section.upper()}_"
+        if name.startswith(prefix):
+            fields = [setting.name for setting in dataclasses.fields(kind)]
+            setting = name.removeprefix(prefix).lower()
+            if setting not in fields:
+                twins = ", ".join(prefix + known.upper() for known in fields)
+                raise ConfigError(f"The environment sets {name}, which is no setting. Known are {twins}.")
+            return section, setting
+    return None
+
+
+def _require(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{name} is {value!r}, expected {expected}.")
