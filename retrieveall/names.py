@@ -43,6 +43,19 @@ def check_label(label: str) -> str:
     return _checked(_LABEL, label, "label", "1 to 64 visible characters without spaces and < >")
 
 
+def check_path(path: str) -> str:
+    """Returns a relative POSIX path if it stays inside its folder.
+
+    Raises:
+        InputError: It is empty, absolute, holds ``..``, ``.``, an empty part, a backslash or a
+            control character.
+    """
+    parts = path.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\\" in path or not path.isprintable():
+        raise InputError(f"The path {path!r} was given; expected a relative path inside its folder.")
+    return path
+
+
 def _checked(pattern: re.Pattern[str], value: str, kind: str, expected: str) -> str:
     if not isinstance(value, str) or pattern.fullmatch(value) is None:
         raise InputError(f"The {kind} {str(value)[:120]!r} was given; expected {expected}.")

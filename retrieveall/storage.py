@@ -17,7 +17,6 @@ Paths are relative POSIX strings inside the folder (``"en/3f2a/manifest.json"``)
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -30,7 +29,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from retrieveall.atomic import link_exclusively, rename_unless_taken, write_through
 from retrieveall.errors import ConfigError, ConflictError, InputError, NotFoundError
+from retrieveall.names import check_path
 
 TEMPORARY_PREFIX = ".tmp-"
 _CLAIM_STALE_S = 600.0  # a writer that has claimed but not written for so long has died
@@ -38,16 +39,18 @@ _CLAIM_STALE_S = 600.0  # a writer that has claimed but not written for so long 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredFile:
-    """A file of a store.
+    """A file or folder of a store.
 
     Attributes:
-        path: Relative to the store.
+        path: Relative to the store, also where it was found below a folder of it.
+        size_bytes: 0 for a folder.
         modified_s: Unix time; None where the filesystem does not tell.
     """
 
     path: str
     size_bytes: int
     modified_s: float | None
+    is_folder: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +134,13 @@ class Store:
 
     def files(self, path: str = "") -> tuple[StoredFile, ...]:
         """Returns every file below a folder, temporary ones too, sorted by path."""
+        return tuple(found for found in self.entries(path) if not found.is_folder)
+
+    def entries(self, path: str = "") -> tuple[StoredFile, ...]:
+        """Returns every file and folder below a folder, temporary ones too, sorted by path."""
         selector = pafs.FileSelector(self.full_path(path), allow_not_found=True, recursive=True)
         found = self.filesystem.get_file_info(selector)
-        return tuple(sorted((self._stored(i) for i in found if i.is_file), key=lambda file: file.path))
+        return tuple(sorted(map(self._stored, found), key=lambda file: file.path))
 
     def read_bytes(self, path: str) -> bytes:
         """Reads a whole file.
@@ -199,7 +206,7 @@ class Store:
             return self._claim_and_write(path, data)
         temporary = self._write_temporary(path, data)
         try:
-            _link_exclusively(temporary, self.full_path(path), data)
+            link_exclusively(temporary, self.full_path(path), data)
         except FileExistsError:
             raise _taken(self.uri, path) from None
         finally:
@@ -236,9 +243,8 @@ class Store:
             raise InputError(f"{folder} has no {marker}, which marks it as complete. Write it last.")
         if self.exists(f"{path}/{marker}"):
             return False
-        self.remove(path)  # what a crash left: no marker, so nobody reads it
         if self.is_local:
-            return self._rename_folder(folder, path)
+            return self._rename_folder(folder, self.local_path(path), marker)
         files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
         for name in [*(name for name in files if name != marker), marker]:
             self._upload(folder / name, f"{path}/{name}")
@@ -264,11 +270,19 @@ class Store:
             self._download(path, target)
         return target
 
-    def remove(self, path: str) -> None:
-        """Removes a file or a folder with all it holds; nothing happens where there is none."""
+    def remove(self, path: str, *, marker: str | None = None) -> None:
+        """Removes a file or a folder with all it holds; nothing happens where there is none.
+
+        Args:
+            path: What to remove.
+            marker: The file that marks the folder as complete: it goes first, so that nobody takes a
+                half-removed folder for a whole one.
+        """
         kind = self._info(path).type
         with contextlib.suppress(FileNotFoundError):
             if kind == pafs.FileType.Directory:
+                if marker is not None:
+                    self.remove(f"{path}/{marker}")
                 self.filesystem.delete_dir(self.full_path(path))
             elif kind != pafs.FileType.NotFound:
                 self.filesystem.delete_file(self.full_path(path))
@@ -296,7 +310,8 @@ class Store:
     def _stored(self, info: pafs.FileInfo) -> StoredFile:
         modified = None if info.mtime_ns is None else info.mtime_ns / 1e9
         path = info.path.removeprefix(self.root).lstrip("/")
-        return StoredFile(path=path, size_bytes=info.size or 0, modified_s=modified)
+        folder = info.type == pafs.FileType.Directory
+        return StoredFile(path=path, size_bytes=info.size or 0, modified_s=modified, is_folder=folder)
 
     def _write_temporary(self, path: str, data: bytes) -> str:
         """Writes the data beside `path` under a temporary name; returns that name's full path."""
@@ -304,10 +319,7 @@ class Store:
         temporary = f"{folder}/{temporary_name()}"
         self.filesystem.create_dir(folder, recursive=True)
         if self.is_local:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_through(Path(temporary), data)
         else:
             with self.filesystem.open_output_stream(temporary) as stream:
                 stream.write(data)
@@ -334,16 +346,19 @@ class Store:
         finally:
             self.remove(mine)
 
-    def _rename_folder(self, folder: Path, path: str) -> bool:
-        target = self.local_path(path)
+    def _rename_folder(self, folder: Path, target: Path, marker: str) -> bool:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if os.stat(folder).st_dev == os.stat(target.parent).st_dev:
-            return _rename_unless_taken(folder, target)
-        temporary = target.parent / temporary_name()
-        try:
-            return _rename_unless_taken(Path(shutil.copytree(folder, temporary)), target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        if os.stat(folder).st_dev != os.stat(target.parent).st_dev:
+            with self.temporary_folder() as near:
+                return self._rename_folder(Path(shutil.copytree(folder, near / "copy")), target, marker)
+        if rename_unless_taken(folder, target):
+            return True
+        if (target / marker).is_file():
+            return False
+        # what a crash left: without its marker nobody reads it
+        left = target.rename(target.parent / temporary_name())
+        shutil.rmtree(left, ignore_errors=True)
+        return rename_unless_taken(folder, target)
 
     def _upload(self, source: Path, path: str) -> None:
         full = self.full_path(path)
@@ -365,22 +380,9 @@ class Store:
                 source_filesystem=self.filesystem,
                 destination_filesystem=pafs.LocalFileSystem(),
             )
-            _rename_unless_taken(temporary, target)
+            rename_unless_taken(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_path(path: str) -> str:
-    """Returns a relative POSIX path if it stays inside its folder.
-
-    Raises:
-        InputError: It is empty, absolute, holds ``..``, ``.``, an empty part, a backslash or a
-            control character.
-    """
-    parts = path.split("/")
-    if any(part in ("", ".", "..") for part in parts) or "\\" in path or not path.isprintable():
-        raise InputError(f"The path {path!r} was given; expected a relative path inside its folder.")
-    return path
 
 
 def temporary_name() -> str:
@@ -411,28 +413,6 @@ def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
             " Give a local path or a URI such as s3://bucket/folder or gs://bucket/folder."
         ) from None
     return filesystem, root.rstrip("/")
-
-
-def _link_exclusively(temporary: str, target: str, data: bytes) -> None:
-    """Gives the complete temporary file its final name; FileExistsError when the name is taken."""
-    try:
-        os.link(temporary, target)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS):
-            raise
-        with open(target, "xb") as file:  # a disk without hard links: exclusive, but not all at once
-            file.write(data)
-
-
-def _rename_unless_taken(folder: Path, target: Path) -> bool:
-    """Renames a folder; False when another process put a non-empty one there first."""
-    try:
-        os.rename(folder, target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    return True
 
 
 def _taken(uri: str, path: str) -> ConflictError:
