@@ -1,19 +1,30 @@
-"""``retrieveall corpus``: import, list."""
+"""``retrieveall corpus``: import, list, audit."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieveall.cli.flags import FormatChoice, JoiningChoice, JsonFlag, SchemeChoice, SplitChoice
+from retrieveall.cli.flags import (
+    CorpusFlag,
+    FormatChoice,
+    FormChoice,
+    JoiningChoice,
+    JsonFlag,
+    LanguagesFlag,
+    SchemeChoice,
+    SplitChoice,
+    split_list,
+)
 from retrieveall.cli.output import libraries_on_stderr, note, print_json, print_line, print_table
 from retrieveall.cli.progress import progress_bar
 from retrieveall.cli.session import Session
 
 if TYPE_CHECKING:
-    from retrieveall.corpus import CorpusManifest, ImportReport
+    from retrieveall.corpus import CorpusAudit, CorpusManifest, ImportReport
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Import tagged text, list what there is, audit it."
@@ -96,7 +107,7 @@ def import_(
     )
     with libraries_on_stderr(), progress_bar(f"importing {name}/{language}") as move:
         report = import_corpus(
-            Session.of(context).corpora(),
+            Session.of(context).corpora(create=True),
             path,
             format=format,
             language=language,
@@ -157,3 +168,70 @@ def _row(manifest: CorpusManifest) -> list[object]:
     sizes = [manifest.sentences.get(split, 0) for split in ("train", "dev", "test")]
     synthetic = "synthetic" if manifest.synthetic else ""
     return [manifest.name, manifest.language, *sizes, " ".join(manifest.labels), manifest.digest, synthetic]
+
+
+@app.command()
+def audit(
+    context: typer.Context,
+    corpus: CorpusFlag = None,
+    languages: LanguagesFlag = None,
+    form: Annotated[
+        FormChoice, typer.Option(help="The corpus's own tokens joined, or the text as people write it.")
+    ] = "tokenised",
+    base_model: Annotated[
+        str, typer.Option(help="Base whose tokenizer is counted: tiny, a folder, a Hugging Face id, or none.")
+    ] = "tiny",
+    as_json: JsonFlag = False,
+) -> None:
+    """Shows what a corpus is like before anything is trained on it.
+
+    Sizes, labels, lengths, how much of dev and test stands in train too, gold mentions that the mention rule
+    cannot express, and into how many pieces the base model's tokenizer cuts a token.
+    """
+    from retrieveall.corpus import audit_corpus
+
+    store = Session.of(context).corpora()
+    audits = []
+    with libraries_on_stderr():
+        count_tokens = None if base_model == "none" else _token_counter(base_model)
+        for key in store.resolve(corpus, split_list(languages) or None):
+            with progress_bar(f"auditing {key.name}/{key.language}"):
+                audits.append(
+                    audit_corpus(store, key.name, key.language, form=form, count_tokens=count_tokens)
+                )
+    if as_json:
+        print_json([audit.to_dict() for audit in audits])
+    for found in () if as_json else audits:
+        _show_audit(found)
+
+
+def _token_counter(base_model: str) -> Callable[[str], int]:
+    from retrieveall.models.base import open_tokenizer
+
+    tokenizer = open_tokenizer(base_model)
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+_AUDIT_COLUMNS = (
+    "split", "sentences", "entities", "labels", "no entity", "tokens", "short", "in train", "inexpressible",
+    "pieces/token",
+)  # fmt: skip
+
+
+def _show_audit(audit: CorpusAudit) -> None:
+    mark = " (SYNTHETIC)" if audit.synthetic else ""
+    rows = [
+        [
+            split, one.sentences, one.entities, " ".join(f"{k}:{v}" for k, v in one.labels.items()),
+            one.without_entities, one.tokens.mean, one.short, one.in_train, one.inexpressible,
+            "" if one.fertility is None else one.fertility.per_token,
+        ]
+        for split, one in audit.splits.items()
+    ]  # fmt: skip
+    print_table(_AUDIT_COLUMNS, rows, title=f"{audit.name}/{audit.language}{mark}, {audit.form}")
+    for split, labels in audit.novel_labels.items():
+        if labels:
+            print_line(f"{split} has labels that do not stand in train: {', '.join(labels)}")
+    for split, one in audit.splits.items():
+        for example in one.inexpressible_examples:
+            print_line(f"inexpressible in {split}: {example}")

@@ -10,6 +10,7 @@ FormatChoice = Literal["conll", "jsonl", "parquet", "hf"]
 SchemeChoice = Literal["auto", "iob1", "iob2", "bioes", "io"]
 JoiningChoice = Literal["auto", "spaced", "unspaced", "characters"]
 SplitChoice = Literal["train", "dev", "test"]
+FormChoice = Literal["tokenised", "detokenised"]
 OnOff = Literal["on", "off"]
 
 JsonFlag = Annotated[

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from retrieveall import __version__
-from retrieveall.cli import corpus
+from retrieveall.cli import adapters, corpus, gc
 from retrieveall.cli.output import note, print_line
 from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, Session
 from retrieveall.errors import RetrieveAllError
@@ -33,6 +33,8 @@ app = typer.Typer(
     context_settings={"auto_envvar_prefix": "RETRIEVEALL", "help_option_names": ["-h", "--help"]},
 )
 app.add_typer(corpus.app, name="corpus")
+app.add_typer(adapters.app, name="adapters")
+app.command("gc")(gc.gc)
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,9 +12,14 @@ ProgressCallback: TypeAlias = Callable[[int, int], None]
 """Called with the work done and the work there is; 0 as the second means that nobody knows."""
 
 
+_LONG_S = 2.0
+
+
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[ProgressCallback]:
-    """Shows a bar while the block runs, and one line with the time it took at the end.
+    """Shows a bar while the block runs, and then one line with the time where it took long.
+
+    Where stderr is no terminal there is only the line.
 
     Args:
         label: What is being done, such as ``indexing nl``.
@@ -27,8 +32,18 @@ def progress_bar(label: str) -> Iterator[ProgressCallback]:
 
     console = Console(file=sys.stderr)
     start_s = time.perf_counter()
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("{task.fields[count]}"), console=console, transient=True) as bar:
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
+        TextColumn("{task.fields[count]}"),
+    )  # fmt: skip
+    quiet = not console.is_terminal
+    with Progress(
+        *columns,
+        TextColumn("{task.fields[count]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
         task = bar.add_task(label, total=None, count="")
 
         def move(done: int, total: int) -> None:
@@ -37,4 +52,6 @@ def progress_bar(label: str) -> Iterator[ProgressCallback]:
             )
 
         yield move
-    console.print(f"{label}: {time.perf_counter() - start_s:.1f} s", style="dim", highlight=False)
+    took_s = time.perf_counter() - start_s
+    if took_s >= _LONG_S:
+        console.print(f"{label}: {took_s:.1f} s", style="dim", highlight=False, markup=False)

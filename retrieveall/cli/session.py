@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import typer
 
     from retrieveall.corpus import CorpusStore
+    from retrieveall.workspace import Workspace
 
 DEFAULT_WORKSPACE = "./workspace"
 DEBUG_VARIABLE = "RETRIEVEALL_DEBUG"
@@ -29,10 +30,23 @@ class Session:
         """Returns the session that the global flags made."""
         return cast(Session, context.obj)
 
-    def corpora(self) -> CorpusStore:
-        """Opens the corpora of the workspace, which is made where there is none."""
-        from retrieveall.corpus import CorpusStore
-        from retrieveall.storage import Store
+    def open(self, *, create: bool = False) -> Workspace:
+        """Opens the workspace.
 
-        store = Store.open(self.workspace, create=True)
-        return CorpusStore(store.filesystem, store.full_path("corpora"))
+        Raises:
+            NotFoundError: There is none, and ``create`` is false.
+        """
+        from retrieveall.workspace import Workspace
+
+        return Workspace.open(self.workspace, create=create)
+
+    def corpora(self, *, create: bool = False) -> CorpusStore:
+        """Opens the corpora of the workspace.
+
+        Raises:
+            NotFoundError: There is no workspace, and ``create`` is false.
+        """
+        from retrieveall.corpus import CorpusStore
+
+        corpora = self.open(create=create).corpora
+        return CorpusStore(corpora.filesystem, corpora.root)

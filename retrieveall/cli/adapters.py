@@ -1,0 +1,161 @@
+"""``retrieveall adapters``: what the pool holds, and which release answers."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieveall.cli.flags import JsonFlag
+from retrieveall.cli.output import note, print_json, print_line, print_table
+from retrieveall.cli.session import Session
+
+if TYPE_CHECKING:
+    from retrieveall.lora.pool import PoolAdapter
+    from retrieveall.lora.releases import Release
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List adapters, publish, pin, roll back and remove them. Every change is a new release.",
+)
+
+AdapterArgument = Annotated[
+    str, typer.Argument(metavar="LANG@DIGEST", help="An adapter, as `retrieveall adapters list` names it.")
+]
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    language: Annotated[str | None, typer.Option(help="Only this language.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Lists the adapters of the pool; a star marks what the current release uses."""
+    workspace = Session.of(context).open()
+    adapters = workspace.pool.list(language)
+    release = workspace.releases.current()
+    if as_json:
+        print_json({"release": release.to_dict(), "adapters": [adapter.to_dict() for adapter in adapters]})
+    elif adapters:
+        columns = ["", "adapter", "strategy", "dev F1", "corpus", "base", "created"]
+        print_table(columns, [_row(adapter, release) for adapter in adapters], title=_title(release))
+    else:
+        note("There are no adapters yet: retrieveall train --help")
+
+
+def _title(release: Release) -> str:
+    return f"release {release.number}" if release.number else "nothing released yet"
+
+
+def _row(adapter: PoolAdapter, release: Release) -> list[object]:
+    card = adapter.card
+    used = any(entry.adapter == adapter.digest for entry in release.languages.values())
+    score = "" if card.dev is None else f"{card.dev.f1:.3f} [{card.dev.f1_low:.3f} {card.dev.f1_high:.3f}]"
+    mark = " (SYNTHETIC)" if card.synthetic and score else ""
+    return [
+        "*" if used else "",
+        f"{adapter.language}@{adapter.digest}",
+        card.strategy,
+        score + mark,
+        card.corpus,
+        card.base_model,
+        card.created_at,
+    ]
+
+
+@app.command()
+def show(context: typer.Context, adapter: AdapterArgument) -> None:
+    """Prints an adapter's card as JSON, after checking that its files are what its name says."""
+    _, digest = split_reference(adapter)
+    print_json(Session.of(context).open().pool.verify(digest).to_dict())
+
+
+@app.command()
+def publish(
+    context: typer.Context,
+    adapter: AdapterArgument,
+    language: Annotated[
+        str | None, typer.Option(help="Language it shall answer for. [default: its own]")
+    ] = None,
+    index: Annotated[
+        str | None, typer.Option(metavar="DIGEST", help="Index beside it. [default: the one of its card]")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when it is worse on dev, or the language is pinned.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Makes an adapter answer for its language.
+
+    Refused when its dev F1 is below the lower bound of the adapter it would replace.
+    """
+    workspace = Session.of(context).open()
+    code, digest = split_reference(adapter)
+    card_index = workspace.pool.get(digest).card.index_digest
+    released = workspace.releases.publish(
+        language or code, digest, index or card_index, created_at=_now(), force=force
+    )
+    _show_release(released, as_json)
+
+
+@app.command()
+def pin(context: typer.Context, adapter: AdapterArgument, as_json: JsonFlag = False) -> None:
+    """Makes an adapter answer for its language and keeps it there until another is published with --force."""
+    language, digest = split_reference(adapter)
+    _show_release(Session.of(context).open().releases.pin(language, digest, created_at=_now()), as_json)
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    to: Annotated[int | None, typer.Option(help="Number of the release. [default: the one before]")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Makes a new release with the content of an older one."""
+    _show_release(Session.of(context).open().releases.rollback(to, created_at=_now()), as_json)
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    language: Annotated[str, typer.Argument(metavar="LANG", help="Language to take out of the release.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Takes a language out of the release; its adapters stay in the pool until `retrieveall gc`."""
+    _show_release(Session.of(context).open().releases.remove(language, created_at=_now()), as_json)
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Returns language and digest of ``LANG@DIGEST``.
+
+    Raises:
+        InputError: It is no such reference.
+    """
+    from retrieveall.errors import InputError
+    from retrieveall.languages import check_language
+    from retrieveall.names import check_digest
+
+    language, separator, digest = reference.partition("@")
+    if not separator:
+        raise InputError(
+            f"The adapter {reference!r} was given; expected LANG@DIGEST, see `retrieveall adapters list`."
+        )
+    return check_language(language), check_digest(digest)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _show_release(release: Release, as_json: bool) -> None:
+    if as_json:
+        print_json(release.to_dict())
+        return
+    print_line(f"release {release.number}: {release.action}")
+    rows = [
+        [language, entry.adapter, entry.index or "none", "pinned" if entry.pinned else ""]
+        for language, entry in release.languages.items()
+    ]
+    print_table(["language", "adapter", "index", ""], rows)

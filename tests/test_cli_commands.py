@@ -1,0 +1,163 @@
+"""Every command: its help, its flags' environment twins, and its way through a small workspace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from retrieveall.cli.main import app
+from retrieveall.errors import InputError, NotFoundError, RetrieveAllError
+
+CONLL = "Anna\tB-PER\nlebt\tO\nin\tO\nBern\tB-LOC\n.\tO\n\nEs\tO\nregnet\tO\n.\tO\n"
+BROKEN = CONLL + "\nkaputt\n"
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def run(workspace: Path, *arguments: str, **environment: str) -> Any:
+    """Runs a command and returns its result; errors of ours are raised."""
+    result = CliRunner().invoke(app, ["--workspace", str(workspace), *arguments], env=environment)
+    if isinstance(result.exception, RetrieveAllError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def printed(workspace: Path, *arguments: str) -> Any:
+    return json.loads(run(workspace, *arguments, "--json").stdout)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for split in ("train", "dev", "test"):
+        (folder / f"{split}.conll").write_text(CONLL, encoding="utf-8")
+    return folder
+
+
+def import_corpus(workspace: Path, source: Path, *more: str) -> Any:
+    flags = ("--format", "conll", "--language", "de", "--name", "mini")
+    return printed(workspace, "corpus", "import", str(source), *flags, *more)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_explains_every_flag_and_names_its_environment_twin(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*path, "--help"], terminal_width=300)
+
+    assert result.exit_code == 0
+    for option in COMMANDS[path].params:
+        if option.param_type_name == "option" and option.name != "help":
+            assert option.help, option.name
+            twin = option.envvar or f"RETRIEVEALL_{'_'.join(path)}_{option.name}".replace("-", "_").upper()
+            assert f"env var: {twin}" in " ".join(result.output.split()), option.name
+
+
+def test_import_list_and_audit_agree(tmp_path: Path, source: Path) -> None:
+    workspace = tmp_path / "w"
+    report = import_corpus(workspace, source)
+    again = import_corpus(workspace, source)
+    (listed,) = printed(workspace, "corpus", "list")
+    (audit,) = printed(workspace, "corpus", "audit", "--base-model", "none")
+
+    assert report["sentences"] == {"train": 2, "dev": 2, "test": 2}
+    assert report["entities"] == {"PER": 3, "LOC": 3}
+    assert again["unchanged"] is True
+    assert listed["digest"] == audit["digest"] == report["digest"]
+    assert audit["splits"]["test"]["in_train"] == 1.0
+
+
+def test_tables_are_printed_without_json(tmp_path: Path, source: Path) -> None:
+    import_corpus(tmp_path / "w", source)
+
+    assert "mini" in run(tmp_path / "w", "corpus", "list").stdout
+    assert "LOC:1 PER:1" in run(tmp_path / "w", "corpus", "audit", "--base-model", "none").stdout.replace(
+        "PER:1 LOC:1", "LOC:1 PER:1"
+    )
+
+
+def test_types_left_out_by_the_label_map_are_listed(tmp_path: Path, source: Path) -> None:
+    label_map = tmp_path / "map.json"
+    label_map.write_text('{"PERSON": ["PER"]}', encoding="utf-8")
+
+    report = import_corpus(tmp_path / "w", source, "--label-map", str(label_map))
+
+    assert report["entities"] == {"PERSON": 3}
+    assert report["unmapped"] == {"LOC": 3}
+
+
+def test_broken_lines_stop_the_import_or_are_listed(tmp_path: Path, source: Path) -> None:
+    (source / "train.conll").write_text(BROKEN, encoding="utf-8")
+
+    with pytest.raises(InputError, match=r"train\.conll:11"):
+        import_corpus(tmp_path / "w", source)
+    report = import_corpus(tmp_path / "w", source, "--skip-bad")
+
+    assert report["skipped"] == 1
+    assert "train.conll:11" in report["problems"][0]
+
+
+def test_a_column_that_is_no_number_is_refused(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(InputError, match="columns of conll files are numbers"):
+        import_corpus(tmp_path / "w", source, "--tag-column", "ner")
+
+
+def test_flags_can_be_given_by_the_environment(tmp_path: Path, source: Path) -> None:
+    result = CliRunner().invoke(
+        app,
+        ["corpus", "import", str(source)],
+        env={
+            "RETRIEVEALL_WORKSPACE": str(tmp_path / "w"),
+            "RETRIEVEALL_CORPUS_IMPORT_FORMAT": "conll",
+            "RETRIEVEALL_CORPUS_IMPORT_LANGUAGE": "de",
+            "RETRIEVEALL_CORPUS_IMPORT_NAME": "mini",
+            "RETRIEVEALL_JSON": "1",
+        },
+    )
+    assert json.loads(result.stdout)["name"] == "mini"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("corpus", "list"),
+        ("adapters", "list"),
+        ("gc",),
+        ("adapters", "rollback"),
+        ("adapters", "remove", "de"),
+    ],
+    ids=" ".join,
+)
+def test_reading_commands_never_make_a_workspace(tmp_path: Path, arguments: str) -> None:
+    with pytest.raises(NotFoundError):
+        run(tmp_path / "w", *arguments.split())
+    assert not (tmp_path / "w").exists()
+
+
+def test_an_empty_pool_is_listed_as_empty(tmp_path: Path, source: Path) -> None:
+    import_corpus(tmp_path / "w", source)
+
+    assert printed(tmp_path / "w", "adapters", "list")["adapters"] == []
+    assert printed(tmp_path / "w", "gc")["removed"] == []
+
+
+@pytest.mark.parametrize("reference", ["nl", "nl@", "nl@xyz", "../x@0123456789abcdef"])
+def test_adapter_references_are_checked(tmp_path: Path, source: Path, reference: str) -> None:
+    import_corpus(tmp_path / "w", source)
+    with pytest.raises(InputError):
+        run(tmp_path / "w", "adapters", "pin", reference)
