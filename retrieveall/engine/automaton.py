@@ -165,6 +165,12 @@ class TagLineAutomaton:
         """Tokens read so far."""
         return len(self._logprobs)
 
+    @property
+    def longest_line(self) -> int:
+        """No line of this sentence has more tokens, its end token counted."""
+        units, marker = len(self._sentence.units), len(self._grammar.children)
+        return len(self._tokens.ids) + units * marker + 1
+
     def allowed(self) -> tuple[int, ...]:
         """Returns the token ids that may come next, sorted; empty once finished."""
         if self._allowed is None:

@@ -33,7 +33,8 @@ class LiveRow:
         max_positions: Positions of the base, None where it says nothing.
 
     Attributes:
-        unseen: Tokens that the next step feeds.
+        unseen: Tokens that the model has yet to be fed before the row's next choice.
+        longest_line: No line of this sentence has more tokens.
 
     Raises:
         InputError: The prompt is longer than the base's positions.
@@ -42,6 +43,7 @@ class LiveRow:
     def __init__(self, ticket: Ticket, automaton: TagLineAutomaton, *, max_positions: int | None) -> None:
         self.ticket = ticket
         self.automaton = automaton
+        self.longest_line = automaton.longest_line
         self.unseen: list[int] = [*ticket.row.prompt_ids, *automaton.forced()]
         self.seen_tokens = 0
         self.forward_passes = 0
@@ -53,6 +55,13 @@ class LiveRow:
     def is_live(self) -> bool:
         """True while the row needs further steps."""
         return not (self.is_gone or self.automaton.finished)
+
+    def feed(self, limit: int | None) -> list[int]:
+        """Hands out up to ``limit`` unseen tokens, all where it is None."""
+        fed, self.unseen = self.unseen[:limit], self.unseen[len(self.unseen) if limit is None else limit :]
+        self.seen_tokens += len(fed)
+        self.forward_passes += 1
+        return fed
 
     def choose(self, token: int, logprob: float) -> None:
         """Takes the model's choice and whatever it forces.
@@ -95,25 +104,35 @@ class DecodingBatch:
         rows: Live rows.
         pad_id: Any token; padding is masked.
         device: The model's device.
+        window_tokens: Width of the model's sliding attention, None where every token sees all before it.
     """
 
     def __init__(
-        self, scorer: AllowedScorer, rows: Sequence[LiveRow], pad_id: int, device: torch.device
+        self,
+        scorer: AllowedScorer,
+        rows: Sequence[LiveRow],
+        *,
+        pad_id: int,
+        device: torch.device,
+        window_tokens: int | None,
     ) -> None:
         self.rows = list(rows)
         self._scorer, self._pad_id, self._device = scorer, pad_id, device
+        self._window_tokens = window_tokens
         self._cache: Any = new_cache()
         self._mask_NT = torch.zeros(len(self.rows), 0, dtype=torch.long, device=device)
 
     def step(self) -> None:
-        """Feeds every live row its unseen tokens and lets it choose the next."""
+        """Feeds every live row unseen tokens and lets those choose that have seen all of theirs."""
         states = self._scorer.run(**self._inputs())
-        live = [(number, row) for number, row in enumerate(self.rows) if row.is_live]
-        if len(live) < len(self.rows):
-            states = states[torch.tensor([number for number, _ in live], device=self._device)]
-        tokens, logprobs = self._scorer.choose(states, [row.automaton.allowed() for _, row in live])
-        for (_, row), token, logprob in zip(live, tokens, logprobs, strict=True):
-            row.forward_passes += 1
+        ready = [number for number, row in enumerate(self.rows) if row.is_live and not row.unseen]
+        if not ready:
+            return
+        if len(ready) < len(self.rows):
+            states = states[torch.tensor(ready, device=self._device)]
+        choosing = [self.rows[number] for number in ready]
+        tokens, logprobs = self._scorer.choose(states, [row.automaton.allowed() for row in choosing])
+        for row, token, logprob in zip(choosing, tokens, logprobs, strict=True):
             try:
                 row.choose(token, logprob)
             except RetrieveAllError as error:
@@ -121,15 +140,16 @@ class DecodingBatch:
                 row.ticket.fail(error)
 
     def _inputs(self) -> dict[str, Any]:
-        feeds = [row.unseen if row.is_live else [] for row in self.rows]
+        limit = self._feed_limit()
+        starts = [row.seen_tokens for row in self.rows]
+        feeds = [row.feed(limit) if row.is_live else [] for row in self.rows]
         width = max(map(len, feeds))
         ids, mask, positions = [], [], []
-        for row, feed in zip(self.rows, feeds, strict=True):
+        for start, feed in zip(starts, feeds, strict=True):
             holes = width - len(feed)
             ids.append([self._pad_id] * holes + feed)
             mask.append([0] * holes + [1] * len(feed))
-            positions.append([0] * holes + list(range(row.seen_tokens, row.seen_tokens + len(feed))))
-            row.seen_tokens += len(feed)
+            positions.append([0] * holes + list(range(start, start + len(feed))))
         new_mask = torch.tensor(mask, device=self._device)
         self._mask_NT = torch.cat([self._mask_NT, new_mask], dim=1)
         return {
@@ -138,6 +158,19 @@ class DecodingBatch:
             "position_ids": torch.tensor(positions, device=self._device),
             "past_key_values": self._cache,
         }
+
+    def _feed_limit(self) -> int | None:
+        """Returns how many tokens a row may be fed at once, None for any number.
+
+        Sliding attention counts columns, holes with them. So holes may come up only where the batch
+        cannot outgrow the window any more, even at one token a step.
+        """
+        columns = self._mask_NT.shape[1]
+        if self._window_tokens is None or columns == 0:
+            return None
+        widest = max(len(row.unseen) for row in self.rows if row.is_live)
+        longest = max(row.longest_line for row in self.rows if row.is_live)
+        return None if columns + widest + longest <= self._window_tokens else 1
 
     def pack(self) -> bool:
         """Drops rows that are done where it pays; says whether it did."""

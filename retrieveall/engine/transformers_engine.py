@@ -92,6 +92,7 @@ class TransformersEngine:
         self.codec = PromptCodec(self.tokenizer)
         self._device = torch.device(config.device)
         self._max_positions: int | None = getattr(model.config, "max_position_embeddings", None)
+        self._window_tokens: int | None = getattr(model.config, "sliding_window", None)
         self._switch, shapes = attach_lora(model, skip=model.get_output_embeddings())
         self._scorer = AllowedScorer(model)
         load = partial(load_lora, shapes=shapes, dtype=_DTYPES[config.dtype], device=self._device)
@@ -155,7 +156,13 @@ class TransformersEngine:
 
         follow(rows)
         decode(
-            DecodingBatch(self._scorer, rows, self.codec.end_id, self._device),
+            DecodingBatch(
+                self._scorer,
+                rows,
+                pad_id=self.codec.end_id,
+                device=self._device,
+                window_tokens=self._window_tokens,
+            ),
             now_s=time.monotonic,
             on_pass=self._after_pass,
             on_done=self._finish,
