@@ -134,14 +134,7 @@ def test_flags_can_be_given_by_the_environment(tmp_path: Path, source: Path) -> 
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ("corpus", "list"),
-        ("adapters", "list"),
-        ("gc",),
-        ("adapters", "rollback"),
-        ("adapters", "remove", "de"),
-    ],
-    ids=" ".join,
+    ["corpus list", "corpus audit", "adapters list", "adapters rollback", "adapters remove de", "gc"],
 )
 def test_reading_commands_never_make_a_workspace(tmp_path: Path, arguments: str) -> None:
     with pytest.raises(NotFoundError):

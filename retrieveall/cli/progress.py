@@ -32,18 +32,9 @@ def progress_bar(label: str) -> Iterator[ProgressCallback]:
 
     console = Console(file=sys.stderr)
     start_s = time.perf_counter()
-    columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-        TextColumn("{task.fields[count]}"),
-    )  # fmt: skip
-    quiet = not console.is_terminal
-    with Progress(
-        *columns,
-        TextColumn("{task.fields[count]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    count = TextColumn("{task.fields[count]}")
+    with Progress(*columns, count, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=None, count="")
 
         def move(done: int, total: int) -> None:
