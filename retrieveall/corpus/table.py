@@ -22,9 +22,9 @@ _TOKENS = pa.list_(pa.field("item", _SPAN, False))
 _ENTITIES = pa.list_(pa.field("item", _ENTITY, False))
 _DETOKENISED = pa.struct(
     [
-        pa.field("text", pa.string(), False),
-        pa.field("tokens", _TOKENS, False),
-        pa.field("entities", _ENTITIES, False),
+        pa.field("text", pa.string()),  # nullable: Parquet looks for nulls inside a null struct too
+        pa.field("tokens", _TOKENS),
+        pa.field("entities", _ENTITIES),
     ]
 )
 
