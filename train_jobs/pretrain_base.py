@@ -27,6 +27,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; an existing one goes on")
     parser.add_argument("--install", type=Path, help="where to put the finished model with its card")
     parser.add_argument("--threads", type=int, default=1)
+    at_hand = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=at_hand, help=f"where to train (here: {at_hand})")
     for field in dataclasses.fields(PretrainConfig):
         if field.name != "lookup":
             kind = type(field.default)
@@ -43,7 +45,8 @@ def main() -> None:
         for field in dataclasses.fields(PretrainConfig)
         if field.name != "lookup"
     }
-    run = Pretraining(arguments.run, read_text_folder(arguments.text), PretrainConfig(**settings))
+    lines = read_text_folder(arguments.text)
+    run = Pretraining(arguments.run, lines, PretrainConfig(**settings), device=arguments.device)
     run.run()
     if arguments.install:
         run.save_model(arguments.install)

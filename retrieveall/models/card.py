@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from string import Template
 
-import matplotlib
+from matplotlib.figure import Figure
 
 from retrieveall.training.pretrain import PretrainConfig, Pretraining, bits_per_byte
-
-matplotlib.use("Agg")
-
 
 _HERE = Path(__file__).parent
 
@@ -30,18 +28,21 @@ def write_card(run: Pretraining, run_folder: Path, target: Path) -> None:
         language: round(bits_per_byte(run.model, run.codec, lines), 3)
         for language, lines in run.heldout.items()
     }
-    recipe = json.loads((run_folder / "config.json").read_text())
-    (target / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
-    (target / "bits_per_byte.json").write_text(json.dumps(bits, indent=1) + "\n")
+    _write(target / "recipe.json", json.dumps(asdict(run.config), indent=1, sort_keys=True) + "\n")
+    _write(target / "bits_per_byte.json", json.dumps(bits, indent=1) + "\n")
     shutil.copy(_HERE / "card_license.md", target / "LICENSE.md")
     _plot_loss(run_folder / "log.jsonl", target / "loss.png")
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    (target / "README.md").write_text(_card_text(run.config, bits, parameters))
+    _write(target / "README.md", _card_text(run.config, bits, parameters))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _card_text(config: PretrainConfig, bits: Mapping[str, float], parameters: int) -> str:
     rows = ["| language | bits per byte |", "|---|---|", *(f"| {k} | {v:.3f} |" for k, v in bits.items())]
-    return Template((_HERE / "card_template.md").read_text()).substitute(
+    return Template((_HERE / "card_template.md").read_text(encoding="utf-8")).substitute(
         parameters=f"{parameters / 1e6:.1f}",
         layers=config.layers,
         width=config.hidden_size,
@@ -56,17 +57,25 @@ def _card_text(config: PretrainConfig, bits: Mapping[str, float], parameters: in
         decay=round(100 * config.decay_share),
         sampled=config.sampled_classes,
         lessons=round(100 * config.lesson_share),
-        flags=f"--tokens {config.tokens}",
+        flags=_flags(config),
         table="\n".join(rows),
     )
 
 
-def _plot_loss(log: Path, target: Path) -> None:
-    from matplotlib import pyplot
+def _flags(config: PretrainConfig) -> str:
+    """The command's flags that make this recipe: those that differ from the defaults."""
+    default = asdict(PretrainConfig())
+    return " ".join(
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in asdict(config).items()
+        if name == "tokens" or (name != "lookup" and value != default[name])
+    )
 
-    records = [json.loads(line) for line in log.read_text().splitlines()]
-    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+
+def _plot_loss(log: Path, target: Path) -> None:
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.add_subplot()
     axes.plot([r["step"] for r in records], [r["loss"] for r in records], linewidth=1)
     axes.set(xlabel="step", ylabel="loss in nats per token", title="Pretraining of the embedded base")
     figure.savefig(target, dpi=110)
-    pyplot.close(figure)

@@ -1,18 +1,20 @@
 """The tokenizer of the embedded base: byte-level BPE over units, with one token per marker.
 
 Its pre-tokenizer cuts where `retrieveall.text.units` cuts, so a unit's ids are the same alone and
-in running text. Byte-level means that any string survives. Source: own choice.
+in running text (for characters that both regex engines know; newer ones differ, harmlessly, since
+prompts are encoded unit by unit). Byte-level means that any string survives. Source: own choice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from retrieveall.errors import InputError
 from retrieveall.prompting.codec import MARKERS, label_marker
+from retrieveall.text.units import UNSPACED_SCRIPTS
 
 END = "<|end|>"
 PAD = "<|pad|>"
@@ -24,10 +26,9 @@ LABELS = (
 )
 """Labels with a token of their own; any other label is spelled in several tokens and works too."""
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Hangul}"
 _UNIT = (
-    rf" ?(?:[[{_UNSPACED}]&&[^\p{{M}}]]\p{{M}}*"
-    rf"|(?:[[\p{{L}}\p{{N}}_]&&[^{_UNSPACED}]][\p{{M}}\u200c\u200d]*)+"
+    rf" ?(?:[[{UNSPACED_SCRIPTS}]&&[^\p{{M}}]]\p{{M}}*"
+    rf"|(?:[[\p{{L}}\p{{N}}_]&&[^{UNSPACED_SCRIPTS}]][\p{{M}}\u200c\u200d]*)+"
     r"|[^\s]\p{M}*)"
 )
 
@@ -44,7 +45,18 @@ def train_tokenizer(
 
     Returns:
         A Hugging Face tokenizer whose end and beginning token is ``<|end|>``; padding is a token of its own.
+
+    Raises:
+        InputError: The vocabulary has no room for bytes and markers.
     """
+    markers = [*MARKERS, *map(label_marker, LABELS)]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    fixed = len(markers) + len(alphabet) + 2
+    if vocabulary_size < fixed:
+        raise InputError(
+            f"A vocabulary of {vocabulary_size} tokens was given, bytes and markers alone are {fixed}."
+            " Give a larger one."
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -53,14 +65,19 @@ def train_tokenizer(
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    markers = [*MARKERS, *map(label_marker, LABELS)]
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size - len(markers),
         special_tokens=[PAD, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=alphabet,
         show_progress=show_progress,
     )
     tokenizer.train_from_iterator(lines, trainer)
     tokenizer.add_tokens([AddedToken(marker, normalized=False) for marker in markers])
-    fast: Any = PreTrainedTokenizerFast
-    return fast(tokenizer_object=tokenizer, eos_token=END, bos_token=END, pad_token=PAD)
+    return _wrapped(tokenizer)
+
+
+def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    wrapped: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, eos_token=END, bos_token=END, pad_token=PAD
+    )
+    return wrapped

@@ -13,10 +13,12 @@ import regex
 
 from retrieveall.types import Span
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Hangul}"
+UNSPACED_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Hangul}"
+"""Character classes of the scripts in which one character is a unit."""
+
 _UNIT = regex.compile(
-    rf"[{_UNSPACED}--\p{{M}}]\p{{M}}*"  # one character of a script without spaces
-    rf"|(?:[[\p{{L}}\p{{N}}_]--[{_UNSPACED}]][\p{{M}}\u200c\u200d]*)+"  # a word
+    rf"[{UNSPACED_SCRIPTS}--\p{{M}}]\p{{M}}*"  # one character of a script without spaces
+    rf"|(?:[[\p{{L}}\p{{N}}_]--[{UNSPACED_SCRIPTS}]][\p{{M}}\u200c\u200d]*)+"  # a word
     r"|[^\s]\p{M}*",  # any other visible character
     flags=regex.V1,
 )

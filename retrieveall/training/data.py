@@ -92,7 +92,7 @@ def epoch_batches(lengths: Sequence[int], batch_rows: int, rng: random.Random) -
 
     Args:
         lengths: Length of each row, in any unit that grows with its tokens.
-        batch_rows: Rows of a batch; the last one may be smaller.
+        batch_rows: Rows of a batch; one batch, anywhere in the order, may be smaller.
         rng: Decides the order.
     """
     order = list(range(len(lengths)))

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 from retrieveall.models.tokenizer import LABELS
 from retrieveall.prompting.codec import PromptCodec
-from retrieveall.prompting.hierarchical import build_prompt
+from retrieveall.prompting.hierarchical import DEFAULT_BUDGET_TOKENS, build_prompt
 from retrieveall.text.units import split_units
 from retrieveall.types import ContextExample, EntityExample, Examples, GoldEntity, Span
 
 _MAX_SPAN_UNITS = 5
 _ODD_LABEL_SHARE = 0.1
+_ROOM_FOR_MARKERS = 32  # tokens of the two markers around the sentence, by any tokenizer
 _DRAWS_FOR_A_SPAN = 3  # a lesson without any span teaches little: draw again
 
 
@@ -65,7 +66,9 @@ class LookupLessons:
             if entities:
                 break
         encoded = self._codec.text(text)
-        prompt = build_prompt(self._codec, encoded, examples)
+        # A line in a script that the vocabulary hardly knows may need more tokens than a prompt has.
+        budget = max(DEFAULT_BUDGET_TOKENS, len(encoded.ids) + _ROOM_FOR_MARKERS)
+        prompt = build_prompt(self._codec, encoded, examples, budget_tokens=budget)
         return [*prompt.ids, *self._codec.tags(encoded, entities), self._codec.end_id]
 
     def _line(self, language: str, rng: random.Random) -> str:

@@ -91,15 +91,39 @@ def read_text_folder(folder: Path) -> dict[str, list[str]]:
     """Reads ``<language>.txt`` files, one sentence a line.
 
     Raises:
-        InputError: The folder holds no such file.
+        InputError: The folder holds no such file, or one that is not UTF-8.
     """
-    lines = {
-        path.stem: [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        for path in sorted(folder.glob("*.txt"))
-    }
+    lines = {path.stem: _read_lines(path) for path in sorted(folder.glob("*.txt"))}
     if not lines:
         raise InputError(f"No <language>.txt in {folder}. Put one sentence a line into one file a language.")
     return lines
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is no UTF-8. Convert the file to UTF-8.") from None
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def hold_out(
+    lines: Mapping[str, Sequence[str]], count: int
+) -> tuple[dict[str, Sequence[str]], dict[str, Sequence[str]]]:
+    """Returns the lines to train on and the last ``count`` of each language, which are not.
+
+    Raises:
+        InputError: A language has no line left to train on, or none is to be held out.
+    """
+    short = sorted(language for language, texts in lines.items() if len(texts) <= count)
+    if count < 1 or short:
+        raise InputError(
+            f"{count} lines of each language are to be held out, which must be at least 1 and leave some"
+            f" to train on; too short are: {', '.join(short) or 'none'}."
+            " Give these languages more lines, take their files away, or hold out another number."
+        )
+    train = {language: texts[:-count] for language, texts in lines.items()}
+    return train, {language: texts[-count:] for language, texts in lines.items()}
 
 
 def language_weights(lines: Mapping[str, Sequence[str]], exponent: float) -> dict[str, float]:
@@ -191,7 +215,8 @@ def build_optimisers(model: torch.nn.Module, config: PretrainConfig) -> list[tor
 
 def lr_factor(step: int, config: PretrainConfig) -> float:
     """Warm-up, constant, then linear decay to zero (so that a run can branch before its decay)."""
-    return min(1.0, (step + 1) / config.warmup_steps, max(0.0, (config.steps - step) / config.decay_steps))
+    warmed = (step + 1) / max(1, config.warmup_steps)
+    return min(1.0, warmed, max(0.0, (config.steps - step) / config.decay_steps))
 
 
 class Pretraining:
@@ -204,21 +229,29 @@ class Pretraining:
         lines: Raw sentences by language.
         config: The recipe; must equal the one that the folder was begun with, but for ``tokens``:
             the learning rate is constant until the decay, so the length may be changed until then.
+        device: Where to train. The weights begin the same everywhere; sums differ in their last bits.
 
     Raises:
-        InputError: The folder was begun with another recipe.
+        InputError: The folder was begun with another recipe, or a language has too few lines.
     """
 
-    def __init__(self, folder: Path, lines: Mapping[str, Sequence[str]], config: PretrainConfig) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        lines: Mapping[str, Sequence[str]],
+        config: PretrainConfig,
+        *,
+        device: str = "cpu",
+    ) -> None:
         self._folder, self.config = folder, config
+        train, self.heldout = hold_out(lines, config.heldout_lines)
         folder.mkdir(parents=True, exist_ok=True)
         self._keep_config()
-        self.heldout = {language: texts[-config.heldout_lines :] for language, texts in lines.items()}
-        train = {language: texts[: -config.heldout_lines] for language, texts in lines.items()}
         self.tokenizer = self._open_tokenizer(train)
         self.codec = PromptCodec(self.tokenizer)
         self._batches = PackedBatches(train, self.codec, config)
         self.model = build_model(config, self.tokenizer)
+        self.model.to(device)  # type: ignore[arg-type]  # its wrapper hides self from mypy
         self._optimisers = build_optimisers(self.model, config)
         self.step = 0
         self._load_checkpoint()
@@ -226,16 +259,26 @@ class Pretraining:
     def _keep_config(self) -> None:
         path = self._folder / "config.json"
         mine = asdict(self.config)
-        if path.exists() and {**json.loads(path.read_text()), "tokens": self.config.tokens} != mine:
-            raise InputError(f"{path} holds another recipe than the one given. Use it, or another folder.")
-        path.write_text(json.dumps(mine, indent=1, sort_keys=True))
+        begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else mine
+        other = [key for key in {**begun, **mine} if key != "tokens" and begun.get(key) != mine.get(key)]
+        if other:
+            raise InputError(
+                f"{path} holds another recipe: "
+                + ", ".join(f"{key} {begun.get(key)!r} there, {mine.get(key)!r} given" for key in other)
+                + ". Give what stands there, or use another folder."
+            )
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(mine, indent=1, sort_keys=True), encoding="utf-8")
+        temporary.replace(path)
 
     def _open_tokenizer(self, lines: Mapping[str, Sequence[str]]) -> PreTrainedTokenizerFast:
         path = self._folder / "tokenizer"
-        if not (path / "tokenizer.json").exists():
+        if not path.exists():
             weights = language_weights(lines, self.config.language_exponent)
             sample = tokenizer_sample(lines, weights, characters=20_000_000, seed=self.config.seed)
-            train_tokenizer(sample, vocabulary_size=self.config.vocabulary_size).save_pretrained(path)
+            temporary = self._folder / "tokenizer.tmp"  # a run killed here finds nothing half written
+            train_tokenizer(sample, vocabulary_size=self.config.vocabulary_size).save_pretrained(temporary)
+            temporary.replace(path)
         tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(path)
         return tokenizer
 
@@ -243,7 +286,7 @@ class Pretraining:
         path = self._folder / "checkpoint.pt"
         if not path.exists():
             return
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location=self.model.device)
         self.model.load_state_dict(state["model"])
         for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
@@ -263,21 +306,33 @@ class Pretraining:
     def run(self) -> None:
         """Trains to the end, logs one JSON line a step, saves checkpoints and the final model."""
         started, first = time.monotonic(), self.step
+        self._trim_log()
         with (self._folder / "log.jsonl").open("a") as log:
             while self.step < self.config.steps:
                 loss = self._train_step()
                 speed = (self.step - first) * self.config.step_tokens / (time.monotonic() - started)
                 record = {"step": self.step, "loss": round(loss, 4), "tokens_per_s": round(speed)}
                 print(json.dumps(record), file=log, flush=True)
-                if self.step % self.config.checkpoint_steps == 0:
+                if self.step % self.config.checkpoint_steps == 0 or self.step == self.config.steps:
                     self.save_checkpoint()
         self.save_model(self._folder / "model")
+
+    def _trim_log(self) -> None:
+        """Takes away what a killed run logged after its last checkpoint: those steps come again."""
+        path = self._folder / "log.jsonl"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            by_step = {json.loads(line)["step"]: line for line in lines if line.endswith("\n")}
+            kept = [line for step, line in sorted(by_step.items()) if step <= self.step]
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(kept), encoding="utf-8")
+            temporary.replace(path)
 
     def _train_step(self) -> float:
         total = 0.0
         self.model.train()
         for micro in range(self.config.accumulate):
-            rows_BT = self._batches.batch(self.step, micro)
+            rows_BT = self._batches.batch(self.step, micro).to(self.model.device)
             loss = self._loss(rows_BT) / self.config.accumulate
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
@@ -324,24 +379,25 @@ def sampled_next_token_loss(
     hidden_BTD = model.model(input_ids=rows_BT[:, :-1], use_cache=False).last_hidden_state
     weight_VD = model.lm_head.weight
     targets, inverse = torch.unique(rows_BT[:, 1:], return_inverse=True)
-    is_target_V = torch.zeros(len(weight_VD), dtype=torch.bool)
+    is_target_V = torch.zeros(len(weight_VD), dtype=torch.bool, device=weight_VD.device)
     is_target_V[targets] = True
     others = torch.nonzero(~is_target_V).flatten()
-    sample = others[torch.randperm(len(others), generator=generator)[:negatives]]
-    logits_BTC = hidden_BTD @ weight_VD[torch.cat((targets, sample))].T
-    shift_C = torch.zeros(logits_BTC.shape[-1])
-    shift_C[len(targets) :] = math.log(len(others) / max(1, len(sample)))
+    drawn = torch.randperm(len(others), generator=generator)[:negatives].to(others.device)
+    logits_BTC = hidden_BTD @ weight_VD[torch.cat((targets, others[drawn]))].T
+    shift_C = torch.zeros(logits_BTC.shape[-1], device=weight_VD.device)
+    if len(drawn):
+        shift_C[len(targets) :] = math.log(len(others) / len(drawn))
     return torch.nn.functional.cross_entropy((logits_BTC + shift_C).flatten(0, 1), inverse.flatten())
 
 
 @torch.no_grad()
-def bits_per_byte(model: torch.nn.Module, codec: PromptCodec, lines: Sequence[str]) -> float:
+def bits_per_byte(model: LlamaForCausalLM, codec: PromptCodec, lines: Sequence[str]) -> float:
     """Bits per UTF-8 byte of held-out sentences, each on its own after the end token."""
     nats = 0.0
     size = 0
     for line in lines:
         ids = [codec.end_id, *codec.text(line).ids, codec.end_id]
-        row = torch.tensor([ids])
+        row = torch.tensor([ids], device=model.device)
         nats += float(next_token_loss(model, row)) * (len(ids) - 1)
         size += len(line.encode())
     return nats / math.log(2) / size
