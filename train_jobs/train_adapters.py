@@ -1,0 +1,337 @@
+"""Trains adapters with Ray Train: one run per language, side by side as far as the resources reach.
+
+A thin shell over `retrieveall.training`: what a run reads is named by a `RunSpec`, its folder in
+``runs/`` by language and digest of that spec. A run that was killed goes on from its last
+checkpoint when the same command is given again; one that is finished is not trained twice.
+
+    python -m train_jobs.train_adapters --workspace W --corpus panx --languages nl,de
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from retrieveall.errors import RetrieveAllError
+from retrieveall.frozen import from_dict, to_dict
+from retrieveall.lora.card import AdapterCard, DevScores
+from retrieveall.lora.releases import Publication
+from retrieveall.prompting.codec import PROMPT_FORMAT
+from retrieveall.training.adapter import AdapterTraining, Progress
+from retrieveall.training.inputs import RunSpec, load_inputs
+from retrieveall.training.run import Device, measure_dev, train_adapter
+from retrieveall.workspace import Workspace
+
+RESULT = "result.json"
+PROGRESS = "progress.json"
+_PROGRESS_SECONDS = 2.0
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with a run's language, its steps done and its steps in all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resources:
+    """What each run may use.
+
+    Attributes:
+        workers_per_language: Data-parallel workers of one adapter.
+        gpus_per_worker: 0 trains on the CPU.
+        cpus_per_worker: CPUs and torch threads of one worker.
+        max_failures: Restarts of a run whose worker died.
+    """
+
+    workers_per_language: int = 1
+    gpus_per_worker: float = 0.0
+    cpus_per_worker: int = 1
+    max_failures: int = 2
+
+    @property
+    def device(self) -> Device:
+        """Where a worker computes."""
+        return Device(name="cuda" if self.gpus_per_worker else "cpu", threads=self.cpus_per_worker)
+
+    @property
+    def scaling(self) -> ScalingConfig:
+        """The same for Ray."""
+        per_worker: dict[str, float] = {"CPU": self.cpus_per_worker}
+        if self.gpus_per_worker:
+            per_worker["GPU"] = self.gpus_per_worker
+        return ScalingConfig(
+            num_workers=self.workers_per_language,
+            use_gpu=bool(self.gpus_per_worker),
+            resources_per_worker=per_worker,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainOutcome:
+    """What became of one adapter.
+
+    Attributes:
+        adapter: Its digest; None where the run failed.
+        dev: Scores on dev, None where there is no dev split or the run failed.
+        error: Why it failed, None where it did not.
+        reused: The run had been finished before.
+    """
+
+    language: str
+    run: str
+    adapter: str | None = None
+    index: str | None = None
+    dev: DevScores | None = None
+    error: str | None = None
+    reused: bool = False
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the outcome as JSON values."""
+        return to_dict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainReport:
+    """What became of all adapters of a training; ``release`` is None where nothing was published."""
+
+    outcomes: tuple[TrainOutcome, ...]
+    release: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as JSON values."""
+        return to_dict(self)
+
+
+def train_adapters(
+    workspace: Workspace,
+    stages: Sequence[Sequence[RunSpec]],
+    resources: Resources,
+    *,
+    publish: bool = True,
+    force: bool = False,
+    on_progress: OnProgress = lambda language, done, total: None,
+) -> TrainReport:
+    """Trains the runs of each stage side by side and publishes what succeeded in one release.
+
+    Ray must be initialised. A run that fails does not stop the others.
+
+    Args:
+        workspace: Where everything is read and written.
+        stages: From `plan_specs`.
+        resources: Of each run.
+        publish: Make the new adapters answer.
+        force: Also where they are worse than those they replace.
+        on_progress: Called about every two seconds for each run.
+
+    Raises:
+        ConflictError: An adapter is worse than the one it would replace (the pool keeps it).
+    """
+    outcomes: dict[str, TrainOutcome] = {}
+    for stage in stages:
+        specs = [_continued(spec, outcomes) for spec in stage]
+        waiting = {_fit.remote(workspace, spec, resources): spec for spec in specs}
+        for outcome in _gather(workspace, waiting, on_progress):
+            outcomes[outcome.language] = outcome
+    release = _publish(workspace, outcomes.values(), force) if publish else None
+    return TrainReport(outcomes=tuple(outcomes.values()), release=release)
+
+
+def _continued(spec: RunSpec, outcomes: Mapping[str, TrainOutcome]) -> RunSpec:
+    if spec.continues is None:
+        return spec
+    return replace(spec, initial_adapter=outcomes[spec.continues].adapter)
+
+
+def _gather(workspace: Workspace, waiting: dict[Any, RunSpec], on_progress: OnProgress) -> list[TrainOutcome]:
+    finished = []
+    while waiting:
+        done, _ = ray.wait(list(waiting), timeout=_PROGRESS_SECONDS)
+        for reference in done:
+            spec = waiting.pop(reference)
+            finished.append(_outcome_of(reference, spec))
+        for spec in waiting.values():
+            steps = _read_progress(workspace, spec)
+            if steps is not None:
+                on_progress(spec.language, *steps)
+    return finished
+
+
+def _outcome_of(reference: Any, spec: RunSpec) -> TrainOutcome:
+    try:
+        outcome: TrainOutcome = ray.get(reference)
+        return outcome
+    except Exception as error:  # whatever one run dies of, the others go on
+        return TrainOutcome(language=spec.language, run=spec.run_name, error=_reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the innermost message: the user's mistake rather than Ray's account of it."""
+    while True:
+        inner = getattr(error, "cause", None) or error.__cause__
+        failures = getattr(error, "worker_failures", None)
+        if failures:
+            inner = next(iter(failures.values()))
+        if not isinstance(inner, BaseException) or isinstance(error, RetrieveAllError):
+            return f"{type(error).__name__}: {error}".strip()
+        error = inner
+
+
+def _read_progress(workspace: Workspace, spec: RunSpec) -> tuple[int, int] | None:
+    run = workspace.run(spec.run_name)
+    if not run.exists(PROGRESS):
+        return None
+    values = run.read_json(PROGRESS)
+    return values["step"], values["total_steps"]
+
+
+def _publish(workspace: Workspace, outcomes: Any, force: bool) -> int | None:
+    wishes = [
+        Publication(language=o.language, adapter=o.adapter, index=o.index)
+        for o in outcomes
+        if o.adapter is not None
+    ]
+    if not wishes:
+        return None
+    return workspace.releases.publish_many(wishes, created_at=_now(), force=force).number
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _fit(workspace: Workspace, spec: RunSpec, resources: Resources) -> TrainOutcome:
+    """Trains one run, or takes up its result, and puts the adapter into the pool."""
+    started = time.monotonic()
+    run = workspace.run(spec.run_name)
+    if run.exists(RESULT):
+        kept = from_dict(TrainOutcome, run.read_json(RESULT), source=RESULT)
+        return replace(kept, reused=True, seconds=0.0)
+    trainer = TorchTrainer(
+        _worker_loop,
+        train_loop_config={"workspace": workspace, "spec": spec, "device": resources.device},
+        scaling_config=resources.scaling,
+        run_config=RunConfig(
+            name=spec.run_name,
+            storage_path=workspace.runs.root,
+            storage_filesystem=workspace.runs.filesystem,
+            failure_config=FailureConfig(max_failures=resources.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    checkpoint = trainer.fit().checkpoint
+    assert checkpoint is not None  # the loop's last report carries one
+    with checkpoint.as_directory() as folder:
+        outcome = _pooled(workspace, spec, Path(folder))
+    outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
+    run.write_json(RESULT, outcome.to_dict())
+    return outcome
+
+
+def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutcome:
+    values = json.loads((checkpoint / "dev.json").read_text())
+    dev = from_dict(DevScores, values, source="dev.json") if values else None
+    digest = workspace.pool.add(checkpoint / "adapter", adapter_card(spec, dev))
+    return TrainOutcome(
+        language=spec.language, run=spec.run_name, adapter=digest, index=spec.index_digest, dev=dev
+    )
+
+
+def adapter_card(spec: RunSpec, dev: DevScores | None) -> AdapterCard:
+    """Returns the card of a run's adapter."""
+    render = spec.config.render
+    return AdapterCard(
+        language=spec.language,
+        base_model=spec.base_model,
+        base_digest=spec.base_digest,
+        labels=spec.labels,
+        corpus=spec.corpus,
+        corpus_digest=spec.corpus_digest,
+        created_at=_now(),
+        strategy=spec.strategy,
+        index_digest=spec.index_digest,
+        embedder=spec.embedder,
+        embedder_digest=spec.embedder_digest,
+        prompt_format=PROMPT_FORMAT,
+        entity_examples=render.entity_examples,
+        context_examples=render.context_examples,
+        threshold_std=spec.threshold_std,
+        examples_in_training=spec.examples,
+        dev=dev,
+        synthetic=spec.synthetic,
+        training={**asdict(spec.config), "train_limit": spec.train_limit},
+        initial_adapter=spec.initial_adapter,
+        licence=spec.licence,
+    )
+
+
+def _worker_loop(loop_config: dict[str, Any]) -> None:
+    """What every Ray Train worker runs."""
+    workspace, spec, device = loop_config["workspace"], loop_config["spec"], loop_config["device"]
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    inputs = load_inputs(workspace, spec)
+    reporter = _Reporter(workspace, spec, rank)
+    resumed = ray.train.get_checkpoint()
+    with tempfile.TemporaryDirectory() as scratch:
+        resume = Path(scratch) / "resume" if resumed else None
+        if resumed and resume:
+            resumed.to_directory(resume)
+        finished = Path(scratch) / "finished"
+        finished.mkdir()
+        train_adapter(
+            spec.base_model,
+            inputs.train,
+            inputs.dev,
+            spec.config,
+            finished / "adapter",
+            device=device,
+            on_progress=reporter,
+            resume=resume,
+            initial=workspace.pool.path(spec.initial_adapter) if spec.initial_adapter else None,
+            rank=rank,
+            world_size=world_size,
+        )
+        if rank == 0:
+            dev = measure_dev(
+                spec.base_model, finished / "adapter", inputs.measured, spec.labels, device=device
+            )
+            (finished / "dev.json").write_text(json.dumps(to_dict(dev) if dev else None))
+        ray.train.report({"finished": True}, checkpoint=_checkpoint(finished, rank))
+
+
+def _checkpoint(folder: Path, rank: int) -> Checkpoint | None:
+    return Checkpoint.from_directory(folder) if rank == 0 else None
+
+
+class _Reporter:
+    """Saves checkpoints and leaves word of the progress, on rank 0 alone."""
+
+    def __init__(self, workspace: Workspace, spec: RunSpec, rank: int) -> None:
+        self._run = workspace.run(spec.run_name)
+        self._rank = rank
+        self._told_s = 0.0
+
+    def __call__(self, training: AdapterTraining, progress: Progress) -> None:
+        if self._rank == 0 and time.monotonic() - self._told_s > _PROGRESS_SECONDS:
+            self._told_s = time.monotonic()
+            self._run.write_json(PROGRESS, asdict(progress))
+        if not progress.save:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            if self._rank == 0:
+                training.save(Path(folder))
+            ray.train.report(
+                {"step": progress.step, "loss": progress.loss, "dev_loss": progress.dev_loss},
+                checkpoint=_checkpoint(Path(folder), self._rank),
+            )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
