@@ -48,7 +48,7 @@ def test_sentences_round_trip(
 
 def test_comments_and_document_marks_are_left_aside_and_counted(tmp_path: Path) -> None:
     log = ImportLog()
-    content = "-DOCSTART- -X- O\n\n# sent_id = 1\n# text = Amsterdam is nice\n\nAmsterdam B-LOC\n# O\n#\tO\n"
+    content = "-DOCSTART- -X- O\n\n# id 1\tdomain=news\n# text = Amsterdam\n\nAmsterdam B-LOC\n# O\n#\tO\n"
     found = read(tmp_path, content, log=log)
     assert [token_texts(sentence) for sentence in found] == [["Amsterdam", "#", "#"]]
     assert log.notes == {"comment lines left aside": 2, "document marks (-DOCSTART-) left aside": 1}
@@ -88,6 +88,7 @@ BROKEN = [
     ("\tB-LOC\n", 1, "broken line", "the token is empty"),
     ("Paris\tB-LOC\nBonn\tI-PER\n", 2, "bad tag", "no B-PER has begun"),
     ("# note\n\nParis\tO\nBonn\tLOC\n", 4, "bad tag", "'LOC' is no tag"),
+    ("#\tX\nParis\tB-LOC\n", 1, "bad tag", "'X'"),
     ("Paris\tB-L C\nx\tO\n", 1, "bad label", "'L C'"),
     ("Paris\tB-<LOC>\nx\tO\n", 1, "bad label", "'<LOC>'"),
     (" \tB-LOC\nx\tO\n", 1, "bad span", "no visible character"),

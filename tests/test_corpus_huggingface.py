@@ -62,6 +62,15 @@ def test_parquet_shards_as_on_the_hub(tmp_path: Path) -> None:
     assert mentions(found[3]) == [("Oslo", "LOC")]
 
 
+def test_a_copy_of_a_hub_repository_has_a_folder_for_each_configuration(tmp_path: Path) -> None:
+    for config in ("nl", "de"):
+        (tmp_path / config).mkdir()
+        wikiann().to_parquet(str(tmp_path / config / "test-00000-of-00001.parquet"))
+    assert {row.split for row in read_huggingface(str(tmp_path), language="nl")} == {"test"}
+    file = str(tmp_path / "de/test-00000-of-00001.parquet")
+    assert len(list(read_huggingface(file, language="de"))) == 2
+
+
 def columns(**features: tuple[list[list[Any]], Any]) -> Any:
     rows = {name: values for name, (values, _) in features.items()}
     kinds = {name: datasets.Sequence(kind) for name, (_, kind) in features.items()}

@@ -89,7 +89,7 @@ def test_a_single_file_is_the_split_its_name_says_or_the_one_told(store: CorpusS
 def test_jsonl_with_an_id_twice(store: CorpusStore, tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"id": 1, "text": "a", "entities": []}\n' * 2)
-    with pytest.raises(CorpusFormatError, match="duplicate id"):
+    with pytest.raises(CorpusFormatError, match=r"x\.jsonl:2: duplicate id"):
         import_corpus(store, str(path), format="jsonl", language="en", name="news")
     options = ImportOptions(skip_bad=True)
     report = import_corpus(store, str(path), format="jsonl", language="en", name="news", options=options)

@@ -115,6 +115,19 @@ def test_another_format_version_is_refused_unless_forced(store: CorpusStore, tmp
     assert store.manifest("news", "en").format_version == 1
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"format_version": 1, "labels": []}'])
+def test_a_damaged_manifest_is_named_and_hinders_no_other_corpus(
+    store: CorpusStore, tmp_path: Path, content: str
+) -> None:
+    store.import_sentences(ROWS, name="news", language="en")
+    (tmp_path / "corpora/news/en/manifest.json").write_text(content)
+    with pytest.raises(IncompatibleArtefactError, match=r"news/en/manifest\.json is damaged"):
+        store.list()
+    store.import_sentences(ROWS, name="wiki", language="en")
+    with pytest.raises(NotFoundError, match="there is news/en, wiki/en"):
+        store.manifest("gone", "en")
+
+
 @pytest.mark.parametrize(
     ("rows", "name", "language", "message"),
     [

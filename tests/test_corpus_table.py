@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieveall.corpus.detokenise import detokenise
@@ -34,6 +34,7 @@ def sentences(draw: st.DrawFn) -> list[Sentence]:
     return rows
 
 
+@settings(max_examples=40)
 @given(sentences())
 def test_both_forms_round_trip(rows: list[Sentence]) -> None:
     twins = [detokenise(row) for row in rows]
@@ -44,6 +45,7 @@ def test_both_forms_round_trip(rows: list[Sentence]) -> None:
     assert list(from_table(table, "detokenised")) == twins
 
 
+@settings(max_examples=40)
 @given(sentences())
 def test_slices_and_chunks_round_trip(rows: list[Sentence]) -> None:
     table = pa.concat_tables([to_table(rows, rows)] * 2)

@@ -2,7 +2,8 @@
 
 Two or more columns, parted by one tab, or by spaces where a line has no tab. The token stands in
 the first column, the tag in the last (both can be told). ``-DOCSTART-`` lines are left aside, and
-so are comments: lines that begin with ``#`` and do not end in a tag (``#<TAB>O`` is a token).
+so are comments: lines that begin with ``#`` and do not end in a tag (``#<TAB>O`` is a token, and
+``#<TAB>X`` a token with a bad tag).
 WikiANN's original ``nl:`` before every token is taken off. Everything left aside is counted.
 """
 
@@ -109,7 +110,7 @@ def _read_line(
     columns = line.split("\t") if "\t" in line else _SPACES.split(line.strip(" "))
     if line.startswith(_DOCUMENT_MARK):
         log.note("document marks (-DOCSTART-) left aside")
-    elif line.startswith("#") and not ("\t" in line or is_tag(columns[-1])):
+    elif line.startswith("#") and not line.startswith("#\t") and not is_tag(columns[-1]):
         log.note("comment lines left aside")
     else:
         wrong = _broken(columns, format)

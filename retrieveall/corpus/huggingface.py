@@ -1,6 +1,7 @@
 """Hugging Face data sets with a token and a tag column, from the hub or from a local folder.
 
-A local folder may be what ``save_to_disk`` wrote or hold Parquet files of that library. Columns
+A local folder may be what ``save_to_disk`` wrote or hold Parquet files of that library, by itself or
+in a folder for each configuration. Columns
 are found by their feature types: tags are a list of ``ClassLabel`` (``ner_tags`` before others,
 else the only one that has a class ``O`` and prefixed classes), tokens are a list of strings
 (``tokens`` or ``words`` before others). On the hub the configuration named like the language is
@@ -79,15 +80,20 @@ def read_huggingface(
 
 def _load(name_or_path: str, language: str, format: HuggingFaceFormat) -> Mapping[str, Any]:
     datasets = _library()
-    path = Path(name_or_path)
+    path = _of_config(Path(name_or_path), format.config or language)
     if (path / "dataset_dict.json").is_file():
         return dict(datasets.load_from_disk(str(path)))
     if (path / "state.json").is_file():
         return {"train": datasets.load_from_disk(str(path))}
-    if path.is_dir():
+    if path.exists():
         files = {split: [str(f) for f in found] for split, found in find_split_files(path, "parquet").items()}
         return {split: datasets.Dataset.from_parquet(found) for split, found in files.items()}
     return _load_from_hub(datasets, name_or_path, language, format)
+
+
+def _of_config(path: Path, config: str) -> Path:
+    """Copies of hub repositories have a folder for each configuration."""
+    return path / config if (path / config).is_dir() else path
 
 
 def _load_from_hub(datasets: Any, name: str, language: str, format: HuggingFaceFormat) -> Mapping[str, Any]:

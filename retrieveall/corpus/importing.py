@@ -17,7 +17,7 @@ from retrieveall.corpus.parquet import read_parquet
 from retrieveall.corpus.report import ImportLog, ImportReport
 from retrieveall.corpus.sources import find_split_files
 from retrieveall.corpus.store import CorpusStore, Provenance, check_name
-from retrieveall.errors import InputError
+from retrieveall.errors import IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.languages import check_language
 from retrieveall.types import Sentence, Split
 
@@ -90,7 +90,7 @@ def import_corpus(
     label_map = read_label_map(options.label_map) if options.label_map else {}
     log = ImportLog(skip_bad=options.skip_bad)
     found = _read(source, format, language, options, log)
-    sentences = list(_counted(_unique(found, source, log), progress))
+    sentences = list(_counted(found, progress))
     if label_map:
         sentences = [map_labels(sentence, label_map, log.unmapped) for sentence in sentences]
     before = _digest_there(store, name, language)
@@ -124,17 +124,6 @@ def _read(
                 yield from read_parquet(path, language=language, split=split, shard=shard, log=log)
 
 
-def _unique(sentences: Iterator[Sentence], source: str, log: ImportLog) -> Iterator[Sentence]:
-    seen: set[str] = set()
-    for number, sentence in enumerate(sentences, start=1):
-        if sentence.id in seen:
-            message = f"the id {sentence.id!r} stands there twice; ids must be unique in a corpus."
-            log.problem("duplicate id", source, number, message)
-            continue
-        seen.add(sentence.id)
-        yield sentence
-
-
 def _counted(sentences: Iterator[Sentence], progress: Progress | None) -> Iterator[Sentence]:
     number = 0
     for number, sentence in enumerate(sentences, start=1):
@@ -146,7 +135,10 @@ def _counted(sentences: Iterator[Sentence], progress: Progress | None) -> Iterat
 
 
 def _digest_there(store: CorpusStore, name: str, language: str) -> str | None:
-    return next((m.digest for m in store.list() if (m.name, m.language) == (name, language)), None)
+    try:
+        return store.manifest(name, language).digest
+    except (NotFoundError, IncompatibleArtefactError):
+        return None
 
 
 def _provenance(

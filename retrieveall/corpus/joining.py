@@ -17,16 +17,18 @@ from typing import Literal
 import regex
 
 from retrieveall.languages import writes_spaces
+from retrieveall.text.units import UNSPACED_SCRIPTS
 from retrieveall.types import Span
 
 Joining = Literal["spaced", "unspaced", "characters"]
 JoiningChoice = Literal["auto", "spaced", "unspaced", "characters"]
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
-_UNSPACED_LETTER = regex.compile(rf"[[{_UNSPACED}]&&\p{{L}}]", flags=regex.V1)
-_SPACED_LETTER = regex.compile(rf"[\p{{L}}--[{_UNSPACED}]]", flags=regex.V1)
-_ENDS_IN_WORD = regex.compile(rf"[[\p{{L}}\p{{N}}_]--[{_UNSPACED}]][\p{{M}}\u200c\u200d]*\Z", flags=regex.V1)
-_BEGINS_WORD = regex.compile(rf"[[\p{{L}}\p{{N}}_]--[{_UNSPACED}]]|[\p{{M}}\u200c\u200d]", flags=regex.V1)
+_UNSPACED = rf"[{UNSPACED_SCRIPTS}--\p{{Hangul}}]"  # Korean writes spaces
+_WORD = rf"[[\p{{L}}\p{{N}}_]--{_UNSPACED}]"
+_UNSPACED_LETTER = regex.compile(rf"[{_UNSPACED}&&\p{{L}}]", flags=regex.V1)
+_SPACED_LETTER = regex.compile(rf"[\p{{L}}--{_UNSPACED}]", flags=regex.V1)
+_ENDS_IN_WORD = regex.compile(rf"{_WORD}[\p{{M}}\u200c\u200d]*\Z", flags=regex.V1)
+_BEGINS_WORD = regex.compile(rf"{_WORD}|[\p{{M}}\u200c\u200d]", flags=regex.V1)
 _GRAPHEME = regex.compile(r"\X")
 _LEAST_TOKENS = 10  # fewer one-character tokens than this prove nothing
 _CHARACTER_SHARE = 0.99  # word tokenised corpora stay below 0.52 (UNER Chinese), character corpora reach 1.0

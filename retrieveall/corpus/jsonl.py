@@ -42,7 +42,7 @@ def read_jsonl(
             continue
         if sentence is None:
             log.empty += 1
-        else:
+        elif log.claim_id(sentence.id, str(path), number):
             yield sentence
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -50,15 +51,22 @@ class CorpusManifest:
         return {**asdict(self), "labels": list(self.labels)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> CorpusManifest:
-        """Reads a manifest from JSON.
+    def from_json(cls, text: str | bytes, path: str) -> CorpusManifest:
+        """Reads a manifest.
+
+        Args:
+            text: The file's content.
+            path: What the error calls the file.
 
         Raises:
-            IncompatibleArtefactError: It was written by another format version.
+            IncompatibleArtefactError: It is damaged, or was written by another format version.
         """
-        if values.get("format_version") != FORMAT_VERSION:
-            raise IncompatibleArtefactError(
-                f"The corpus manifest has format version {values.get('format_version')}, this program reads"
-                f" {FORMAT_VERSION}. Import the corpus again with --force (force=True)."
-            )
-        return cls(**{**values, "labels": tuple(values["labels"])})
+        try:
+            values = json.loads(text)
+            version = values.get("format_version")
+            if version == FORMAT_VERSION:
+                return cls(**{**values, "labels": tuple(values["labels"])})
+            found = f"has format version {version}, this program reads {FORMAT_VERSION}"
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            found = f"is damaged: {error}"
+        raise IncompatibleArtefactError(f"{path} {found}. Import the corpus again with --force (force=True).")

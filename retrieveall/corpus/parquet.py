@@ -50,7 +50,7 @@ def read_parquet(
             continue
         if sentence is None:
             log.empty += 1
-        else:
+        elif log.claim_id(sentence.id, str(path), number):
             yield sentence
 
 

@@ -82,6 +82,7 @@ class ImportLog:
     problems: list[Problem] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
     unmapped: Counter[str] = field(default_factory=Counter)
+    ids: set[str] = field(default_factory=set)
 
     def problem(self, kind: ProblemKind, source: str, line: int, message: str) -> None:
         """Lists a problem; the caller leaves the sentence out.
@@ -93,6 +94,18 @@ class ImportLog:
         if not self.skip_bad:
             raise CorpusFormatError(f"{found} Mend it, or skip what is broken: --skip-bad (skip_bad=True).")
         self.problems.append(found)
+
+    def claim_id(self, id: str, source: str, line: int) -> bool:
+        """Returns whether no sentence before had this id; one that had it is a problem.
+
+        Raises:
+            CorpusFormatError: The id stands there twice and ``skip_bad`` is off.
+        """
+        if id in self.ids:
+            self.problem("duplicate id", source, line, f"{id!r} stands there twice; ids must be unique.")
+            return False
+        self.ids.add(id)
+        return True
 
     def note(self, what: str, count: int = 1) -> None:
         """Counts a repair or something left aside."""

@@ -78,6 +78,9 @@ class Provenance:
     skipped: int = 0
 
 
+Keys = list[CorpusKey]
+
+
 class CorpusStore:
     """Corpora below one folder of one file system.
 
@@ -127,14 +130,12 @@ class CorpusStore:
         return manifest
 
     def list(self) -> Manifests:
-        """Returns the manifests of all corpora, by name and language."""
-        selector = fs.FileSelector(self._base, allow_not_found=True, recursive=True)
-        keys = []
-        for info in self._fs.get_file_info(selector):
-            parts = info.path.removeprefix(self._base).strip("/").split("/")
-            if len(parts) == 3 and parts[2] == _MANIFEST:
-                keys.append(CorpusKey(name=parts[0], language=parts[1]))
-        return [self.manifest(key.name, key.language) for key in sorted(keys)]
+        """Returns the manifests of all corpora, by name and language.
+
+        Raises:
+            IncompatibleArtefactError: One is damaged or was written by another format version.
+        """
+        return [self.manifest(key.name, key.language) for key in self._keys()]
 
     def manifest(self, name: str, language: str) -> CorpusManifest:
         """Returns what is known about one corpus.
@@ -142,14 +143,15 @@ class CorpusStore:
         Raises:
             InputError: Name or language cannot be one.
             NotFoundError: There is no such corpus.
-            IncompatibleArtefactError: It was written by another format version.
+            IncompatibleArtefactError: It is damaged or was written by another format version.
         """
         key = _checked(name, language)
+        path = f"{self._folder(key)}/{_MANIFEST}"
         try:
-            with self._fs.open_input_stream(f"{self._folder(key)}/{_MANIFEST}") as stream:
-                return CorpusManifest.from_dict(json.loads(stream.read()))
+            with self._fs.open_input_stream(path) as stream:
+                return CorpusManifest.from_json(stream.read(), path)
         except FileNotFoundError:
-            there = ", ".join(f"{m.name}/{m.language}" for m in self.list()) or "none at all"
+            there = ", ".join(f"{found.name}/{found.language}" for found in self._keys()) or "none at all"
             raise NotFoundError(
                 f"There is no corpus {key.name!r} for {key.language!r} in {self._base}; there is {there}."
                 " Import it first: retrieveall corpus import."
@@ -205,6 +207,12 @@ class CorpusStore:
         if not names:
             raise NotFoundError(_none_there(corpus, self._base))
         return tuple(_only_one(code, names.get(code, []), corpus) for code in wanted or sorted(names))
+
+    def _keys(self) -> Keys:
+        selector = fs.FileSelector(self._base, allow_not_found=True, recursive=True)
+        paths = (info.path.removeprefix(self._base) for info in self._fs.get_file_info(selector))
+        parts = (path.strip("/").split("/") for path in paths)
+        return sorted(CorpusKey(name=p[0], language=p[1]) for p in parts if p[2:] == [_MANIFEST])
 
     def _folder(self, key: CorpusKey) -> str:
         return f"{self._base}/{key.name}/{key.language}"
