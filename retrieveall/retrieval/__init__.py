@@ -1,0 +1,26 @@
+"""Retrieval: the index of each language and the examples that prompts are made of."""
+
+from retrieveall.retrieval.index import LanguageIndex, list_indexes, read_manifest
+from retrieveall.retrieval.manifest import IndexManifest, IndexOptions, index_digest
+from retrieveall.retrieval.neighbourhood import DEFAULT_LAMBDA, DEFAULT_M, DEFAULT_N, M_MAX, N_MAX
+from retrieveall.retrieval.neighbours import TrainingNeighbours
+from retrieveall.retrieval.retriever import Retriever
+from retrieveall.retrieval.writing import IndexRequest, write_index
+
+__all__ = [
+    "DEFAULT_LAMBDA",
+    "DEFAULT_M",
+    "DEFAULT_N",
+    "M_MAX",
+    "N_MAX",
+    "IndexManifest",
+    "IndexOptions",
+    "IndexRequest",
+    "LanguageIndex",
+    "Retriever",
+    "TrainingNeighbours",
+    "index_digest",
+    "list_indexes",
+    "read_manifest",
+    "write_index",
+]

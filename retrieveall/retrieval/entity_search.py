@@ -1,0 +1,178 @@
+"""From the candidate spans of a sentence to ranked entity rows.
+
+Every short run of units is looked up by its folded surface, which costs a microsecond a run; a few
+name-like runs that the look-up did not find go to the vector search. What helps a tagger is shown
+first: exact matches before fuzzy ones, longer before shorter; a match inside a longer match is left
+out, and so is a surface that is hardly ever a name in the training sentences. A surface that carries
+several labels shows each that has a fair share, side by side. Source: own choice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieveall.retrieval.candidates import candidate_spans, name_runs
+from retrieveall.retrieval.keys import squeeze, surface_keys
+from retrieveall.retrieval.neighbourhood import N_MAX, Ranked, ranked
+from retrieveall.retrieval.rows import EntityRows, Rows
+from retrieveall.text.units import split_units
+from retrieveall.types import Span
+
+SPAN_POOL = 8
+"""Rows taken from the vector search for each span."""
+
+MAX_QUERIES = 8
+"""Spans of one sentence that go to the vector search."""
+
+_OTHER_CASE = 0.95  # similarity of a surface that differs only in case, white space or compatibility forms
+_MIN_RATE = 0.1  # tagged in fewer of the sentences it occurs in: not shown
+_MIN_SHARE = 0.2  # of a surface's tagged occurrences: rarer labels are not shown
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hit:
+    """A row that was found for a span.
+
+    Attributes:
+        frequency: Occurrences of the row outside the excluded sentences.
+        surface_frequency: The same over all rows found for the span.
+        source: The first sentence, not excluded, that the row stands in.
+    """
+
+    row: int
+    similarity: float
+    span: Span
+    frequency: int
+    surface_frequency: int
+    source: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpanQueries:
+    """What is asked of the entity index for one sentence.
+
+    Attributes:
+        exact: Hits of the look-up.
+        spans: Spans for the vector search.
+        excluded: Context rows that equal the sentence to exclude.
+        dropped: Entity rows that stand in no other sentence, ascending.
+    """
+
+    exact: tuple[Hit, ...]
+    spans: tuple[Span, ...]
+    excluded: Rows
+    dropped: Rows
+
+
+def span_queries(text: str, rows: EntityRows, excluded: Rows) -> SpanQueries:
+    """Looks all short runs of a sentence up, and names the runs that are worth a vector search."""
+    units = split_units(text)
+    exact = _look_up(text, candidate_spans(text, units), rows, excluded)
+    spans = name_runs(text, units, at_most=MAX_QUERIES, taken={hit.span for hit in exact})
+    return SpanQueries(
+        exact=tuple(exact), spans=tuple(spans), excluded=excluded, dropped=rows.only_in(excluded)
+    )
+
+
+def fuzzy_hits(
+    span: Span, found: Rows, similarities: Sequence[float], rows: EntityRows, queries: SpanQueries
+) -> list[Hit]:
+    """Turns one span's search result, best first, into at most ``SPAN_POOL`` hits."""
+    dropped = set(queries.dropped.tolist())
+    kept = [
+        (row, s)
+        for row, s in zip(found.tolist(), similarities, strict=True)
+        if row >= 0 and row not in dropped
+    ]
+    hits = []
+    for row, similarity in kept[:SPAN_POOL]:
+        left = _left(rows.sources(row), queries.excluded)
+        hits.append(_hit(row, min(similarity, _OTHER_CASE), span, len(left), len(left), int(left[0])))
+    return hits
+
+
+def rank_hits(hits: Iterable[Hit], rows: EntityRows) -> Ranked:
+    """Orders hits by similarity, span length, frequency; each (mention, label) stands once."""
+    best: dict[tuple[str, str], Hit] = {}
+    for hit in sorted(hits, key=_strength):
+        best.setdefault((squeeze(rows.mention(hit.row)), rows.label(hit.row)), hit)
+    kept = list(best.values())
+    similarities = np.array([hit.similarity for hit in kept], np.float32)
+    return ranked(
+        np.array([hit.row for hit in kept], np.int64),
+        similarities,
+        np.array([hit.source for hit in kept], np.int64),
+        candidates=similarities,
+        at_most=N_MAX,
+    )
+
+
+def _strength(hit: Hit) -> tuple[float, int, int, int, int, int]:
+    length = hit.span.end_char - hit.span.start_char
+    return -hit.similarity, -length, -hit.surface_frequency, hit.span.start_char, -hit.frequency, hit.row
+
+
+def _look_up(text: str, spans: Sequence[Span], rows: EntityRows, excluded: Rows) -> list[Hit]:
+    surfaces = [text[span.start_char : span.end_char] for span in spans]
+    which, found = rows.with_keys(surface_keys(surfaces))
+    by_span: dict[Span, list[tuple[int, Rows]]] = defaultdict(list)
+    for place, row in zip(which.tolist(), found.tolist(), strict=True):
+        left = _left(rows.sources(row), excluded)
+        if len(left):
+            by_span[spans[place]].append((row, left))
+    hits = []
+    for span in _outermost(by_span):
+        hits += _labels_shown(text[span.start_char : span.end_char], span, by_span[span], rows, len(excluded))
+    return hits
+
+
+def _outermost(spans: Iterable[Span]) -> list[Span]:
+    """Leaves out spans that lie inside a longer one; input and output in order of appearance."""
+    kept: list[Span] = []
+    for span in sorted(spans, key=lambda s: (s.start_char, -s.end_char)):
+        if not kept or span.end_char > kept[-1].end_char:
+            kept.append(span)
+    return kept
+
+
+def _labels_shown(
+    surface: str, span: Span, found: Sequence[tuple[int, Rows]], rows: EntityRows, excluded: int
+) -> list[Hit]:
+    """The hits of one span: none when the surface is hardly ever a name, no label with a small share."""
+    total = sum(len(left) for _, left in found)
+    tagged = len(set().union(*(left.tolist() for _, left in found)))
+    occurring = max(int(rows.sentences[found[0][0]]) - excluded, tagged)
+    if tagged < _MIN_RATE * occurring:
+        return []
+    by_label: dict[str, int] = defaultdict(int)
+    for row, left in found:
+        by_label[rows.label(row)] += len(left)
+    return [
+        _hit(row, _likeness(surface, rows.mention(row)), span, len(left), total, int(left[0]))
+        for row, left in found
+        if by_label[rows.label(row)] >= _MIN_SHARE * total
+    ]
+
+
+def _likeness(surface: str, mention: str) -> float:
+    return 1.0 if squeeze(surface) == squeeze(mention) else _OTHER_CASE
+
+
+def _left(sources: Rows, excluded: Rows) -> Rows:
+    """The sources that are not excluded."""
+    return sources[~np.isin(sources, excluded)] if len(excluded) else sources
+
+
+def _hit(row: int, similarity: float, span: Span, frequency: int, surface_frequency: int, source: int) -> Hit:
+    return Hit(
+        row=row,
+        similarity=similarity,
+        span=span,
+        frequency=frequency,
+        surface_frequency=surface_frequency,
+        source=source,
+    )

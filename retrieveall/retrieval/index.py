@@ -1,0 +1,228 @@
+"""One language's index, opened: its rows, its vectors, and the search for a sentence's neighbours.
+
+Axes: N sentences, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from retrieveall.embedding.protocol import Embedder, Vectors
+from retrieveall.errors import IncompatibleArtefactError, NotFoundError
+from retrieveall.retrieval.entity_search import (
+    SPAN_POOL,
+    SpanQueries,
+    fuzzy_hits,
+    rank_hits,
+    span_queries,
+)
+from retrieveall.retrieval.keys import sentence_key
+from retrieveall.retrieval.manifest import MANIFEST, IndexManifest
+from retrieveall.retrieval.neighbourhood import (
+    DEFAULT_LAMBDA,
+    DEFAULT_M,
+    DEFAULT_N,
+    M_MAX,
+    Neighbourhood,
+    Ranked,
+    check_sizes,
+    ranked,
+    select,
+)
+from retrieveall.retrieval.rows import CONTEXT_SCHEMA, ENTITY_SCHEMA, ContextRows, EntityRows, Rows
+from retrieveall.retrieval.shards import ShardSet
+from retrieveall.storage import Store
+from retrieveall.types import Examples
+
+CONTEXT_POOL = 32
+"""Context rows over whose similarities the dynamic threshold is taken."""
+
+_NONE: Rows = np.empty(0, np.int64)
+
+
+class LanguageIndex:
+    """Searches one language. Safe to share between threads.
+
+    Args:
+        contexts: Context rows.
+        entities: Entity rows.
+        context_shards: Vectors of the context rows.
+        entity_shards: Vectors of the entity rows.
+        embedder: What made the vectors.
+    """
+
+    def __init__(
+        self,
+        *,
+        contexts: ContextRows,
+        entities: EntityRows,
+        context_shards: ShardSet,
+        entity_shards: ShardSet,
+        embedder: Embedder,
+    ) -> None:
+        self.contexts = contexts
+        self.entities = entities
+        self.context_shards = context_shards
+        self.entity_shards = entity_shards
+        self.embedder = embedder
+
+    @classmethod
+    def open(cls, store: Store, manifest: IndexManifest, embedder: Embedder) -> LanguageIndex:
+        """Opens a finished index; of a remote store a local copy is made first, once.
+
+        Args:
+            store: The folder that holds all indexes.
+            manifest: Which index, see `read_manifest`.
+            embedder: Must be the one that the index was made with.
+
+        Raises:
+            IncompatibleArtefactError: The embedder is another one, or a file does not fit.
+        """
+        if embedder.digest != manifest.embedder_digest:
+            raise IncompatibleArtefactError(
+                f"The index {manifest.language}/{manifest.digest} was made with embedder"
+                f" {manifest.embedder_digest}, {embedder.digest} ({embedder.name}) was given. Use that"
+                " embedder, or build the index again."
+            )
+        return open_parts(store, f"{manifest.language}/{manifest.digest}", manifest.digest, embedder)
+
+    def neighbourhoods(
+        self,
+        texts: Sequence[str],
+        *,
+        embeddings: Vectors | None = None,
+        exclude: Sequence[str | None] | None = None,
+    ) -> list[Neighbourhood]:
+        """Finds the neighbours of N sentences.
+
+        Args:
+            texts: N sentences.
+            embeddings: Their vectors ``(N, D)`` where the caller has them (the router's).
+            exclude: For each, a sentence whose own rows are left out (training), or None.
+        """
+        if not texts:
+            return []
+        excluded = [_NONE if t is None else self.contexts.with_key(sentence_key(t)) for t in exclude or ()]
+        excluded = excluded or [_NONE] * len(texts)
+        vectors = self.embedder.embed_texts(texts) if embeddings is None else embeddings
+        contexts = self._context(vectors, excluded)
+        entities = self._entity(texts, excluded)
+        return [Neighbourhood(context=c, entity=e) for c, e in zip(contexts, entities, strict=True)]
+
+    def examples(
+        self,
+        texts: Sequence[str],
+        *,
+        n: int = DEFAULT_N,
+        m: int = DEFAULT_M,
+        threshold_lambda: float = DEFAULT_LAMBDA,
+        embeddings: Vectors | None = None,
+        exclude: Sequence[str | None] | None = None,
+    ) -> list[Examples]:
+        """Finds the neighbours of N sentences and keeps the strongest as examples.
+
+        Raises:
+            ConfigError: n or m is negative or larger than what an index keeps.
+        """
+        check_sizes(n, m)
+        return [
+            self.select(found, n=n, m=m, threshold_lambda=threshold_lambda)
+            for found in self.neighbourhoods(texts, embeddings=embeddings, exclude=exclude)
+        ]
+
+    def select(self, found: Neighbourhood, *, n: int, m: int, threshold_lambda: float) -> Examples:
+        """Turns what was found for a sentence into examples (see neighbourhood.py)."""
+        return select(found, self.contexts, self.entities, n=n, m=m, threshold_lambda=threshold_lambda)
+
+    def _context(self, vectors: Vectors, excluded: Sequence[Rows]) -> list[Ranked]:
+        k = CONTEXT_POOL + max(map(len, excluded))
+        similarities, rows = self.context_shards.search(np.ascontiguousarray(vectors, np.float32), k)
+        return [
+            self._distinct(row, similarity, gone)
+            for row, similarity, gone in zip(rows, similarities, excluded, strict=True)
+        ]
+
+    def _distinct(self, rows: Rows, similarities: Vectors, excluded: Rows) -> Ranked:
+        """Leaves out excluded rows and, in the list shown, sentences that stand there already."""
+        good = (rows >= 0) & ~np.isin(rows, excluded)
+        rows, similarities = rows[good][:CONTEXT_POOL], similarities[good][:CONTEXT_POOL]
+        first = np.sort(np.unique(self.contexts.keys[rows], return_index=True)[1])
+        return ranked(rows[first], similarities[first], rows[first], candidates=similarities, at_most=M_MAX)
+
+    def _entity(self, texts: Sequence[str], excluded: Sequence[Rows]) -> list[Ranked]:
+        queries = [
+            span_queries(text, self.entities, gone) for text, gone in zip(texts, excluded, strict=True)
+        ]
+        fuzzy = iter(self._search_spans(texts, queries))
+        answers = []
+        for query in queries:
+            hits = list(query.exact)
+            for span in query.spans:
+                similarities, rows = next(fuzzy)
+                hits += fuzzy_hits(span, rows, similarities.tolist(), self.entities, query)
+            answers.append(rank_hits(hits, self.entities))
+        return answers
+
+    def _search_spans(
+        self, texts: Sequence[str], queries: Sequence[SpanQueries]
+    ) -> list[tuple[Vectors, Rows]]:
+        if not any(query.spans for query in queries):
+            return []
+        vectors = self.embedder.embed_mentions(texts, [query.spans for query in queries])
+        k = SPAN_POOL + max(len(query.dropped) for query in queries)
+        similarities, rows = self.entity_shards.search(vectors, k)
+        return list(zip(similarities, rows, strict=True))
+
+
+def read_manifest(store: Store, language: str, digest: str) -> IndexManifest:
+    """Reads the manifest of an index.
+
+    Raises:
+        NotFoundError: There is no finished index of that language and digest.
+        IncompatibleArtefactError: It was written by another format version.
+    """
+    path = f"{language}/{digest}/{MANIFEST}"
+    if not store.exists(path):
+        raise NotFoundError(
+            f"There is no finished index {language}/{digest} in {store.uri!r}. Build it: retrieveall index."
+        )
+    return IndexManifest.from_dict(store.read_json(path))
+
+
+def list_indexes(store: Store, language: str | None = None) -> list[IndexManifest]:
+    """Returns the manifests of all finished indexes, by language and digest."""
+    return [
+        read_manifest(store, code, digest)
+        for code in (store.list() if language is None else (language,))
+        for digest in store.list(code)
+        if store.exists(f"{code}/{digest}/{MANIFEST}")
+    ]
+
+
+def open_parts(store: Store, path: str, digest: str, embedder: Embedder) -> LanguageIndex:
+    """Opens rows and vectors, whether or not the manifest stands there yet (the build does so)."""
+    folders = {
+        name: store.fetch_folder(f"{path}/{name}", f"index-{digest}-{name}") for name in ("context", "entity")
+    }
+    contexts = ContextRows(_rows(folders["context"], CONTEXT_SCHEMA))
+    return LanguageIndex(
+        contexts=contexts,
+        entities=EntityRows(_rows(folders["entity"], ENTITY_SCHEMA), contexts),
+        context_shards=ShardSet.open(_files(folders["context"], "faiss"), embedder.dimensions),
+        entity_shards=ShardSet.open(_files(folders["entity"], "faiss"), embedder.dimensions),
+        embedder=embedder,
+    )
+
+
+def _files(folder: Path, extension: str) -> list[Path]:
+    return sorted(folder.glob(f"shard-*.{extension}"))
+
+
+def _rows(folder: Path, schema: pa.Schema) -> pa.Table:
+    """Maps the row files of a granularity; they are read page by page as they are needed."""
+    tables = [pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in _files(folder, "arrow")]
+    return pa.concat_tables(tables) if tables else schema.empty_table()

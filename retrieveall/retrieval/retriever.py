@@ -1,0 +1,116 @@
+"""The retriever: examples for sentences of any indexed language, for the tagger and the service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from retrieveall.embedding.protocol import Embedder, Vectors
+from retrieveall.embedding.spec import EmbedderSpec, load_embedder
+from retrieveall.errors import IncompatibleArtefactError, NotFoundError
+from retrieveall.retrieval.index import LanguageIndex, read_manifest
+from retrieveall.retrieval.neighbourhood import DEFAULT_LAMBDA, DEFAULT_M, DEFAULT_N
+from retrieveall.storage import Store
+from retrieveall.types import Examples
+
+
+class Retriever:
+    """Finds examples. Safe to share between threads.
+
+    Args:
+        indexes: Opened indexes by language, all of one embedder.
+
+    Raises:
+        IncompatibleArtefactError: The indexes were made with different embedders.
+    """
+
+    def __init__(self, indexes: Mapping[str, LanguageIndex]) -> None:
+        digests = {language: index.embedder.digest for language, index in indexes.items()}
+        if len(set(digests.values())) > 1:
+            raise IncompatibleArtefactError(
+                f"Indexes of different embedders were given: {digests}. Build them again with one embedder."
+            )
+        self.indexes = dict(indexes)
+
+    @classmethod
+    def open(cls, store: Store, digests: Mapping[str, str], *, embedder: Embedder | None = None) -> Retriever:
+        """Opens the indexes that a release names.
+
+        Args:
+            store: The folder of all indexes.
+            digests: Index digest by language.
+            embedder: Default: the one that the manifests name.
+
+        Raises:
+            NotFoundError: An index does not exist.
+            IncompatibleArtefactError: An index was made with another embedder.
+        """
+        manifests = {language: read_manifest(store, language, digest) for language, digest in digests.items()}
+        if embedder is None and manifests:
+            first = next(iter(manifests.values()))
+            embedder = load_embedder(EmbedderSpec.from_dict(first.embedder))
+        if embedder is None:
+            return cls({})
+        return cls({code: LanguageIndex.open(store, one, embedder) for code, one in manifests.items()})
+
+    def retrieve(
+        self,
+        language: str,
+        text: str,
+        *,
+        n: int = DEFAULT_N,
+        m: int = DEFAULT_M,
+        threshold_lambda: float = DEFAULT_LAMBDA,
+        exclude_text: str | None = None,
+        embedding: Vectors | None = None,
+    ) -> Examples:
+        """Returns the examples of one sentence.
+
+        Args:
+            language: Whose index is searched.
+            text: The sentence.
+            n: Most entity examples.
+            m: Most context examples.
+            threshold_lambda: λ of the dynamic threshold.
+            exclude_text: A sentence whose own rows are left out, as in training.
+            embedding: The sentence's vector ``(D,)`` where the caller has it.
+
+        Raises:
+            NotFoundError: There is no index of that language.
+            ConfigError: n or m is negative or larger than what an index keeps.
+        """
+        return self.retrieve_batch(
+            language,
+            [text],
+            n=n,
+            m=m,
+            threshold_lambda=threshold_lambda,
+            exclude_texts=[exclude_text],
+            embeddings=None if embedding is None else embedding.reshape(1, -1),
+        )[0]
+
+    def retrieve_batch(
+        self,
+        language: str,
+        texts: Sequence[str],
+        *,
+        n: int = DEFAULT_N,
+        m: int = DEFAULT_M,
+        threshold_lambda: float = DEFAULT_LAMBDA,
+        exclude_texts: Sequence[str | None] | None = None,
+        embeddings: Vectors | None = None,
+    ) -> list[Examples]:
+        """Returns the examples of N sentences of one language; see `retrieve`."""
+        index = self.indexes.get(language)
+        if index is None:
+            known = ", ".join(sorted(self.indexes)) or "none"
+            raise NotFoundError(
+                f"There is no index of {language!r}. Open: {known}. Build it: retrieveall index."
+            )
+        return index.examples(
+            texts,
+            n=n,
+            m=m,
+            threshold_lambda=threshold_lambda,
+            embeddings=embeddings,
+            exclude=exclude_texts,
+        )
