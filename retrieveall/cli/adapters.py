@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retrieveall.cli.flags import JsonFlag
-from retrieveall.cli.output import note, print_json, print_line, print_table
+from retrieveall.cli.output import dev_text, note, print_json, print_line, print_table
 from retrieveall.cli.session import Session
 
 if TYPE_CHECKING:
@@ -52,13 +52,11 @@ def _title(release: Release) -> str:
 def _row(adapter: PoolAdapter, release: Release) -> list[object]:
     card = adapter.card
     used = any(entry.adapter == adapter.digest for entry in release.languages.values())
-    score = "" if card.dev is None else f"{card.dev.f1:.3f} [{card.dev.f1_low:.3f} {card.dev.f1_high:.3f}]"
-    mark = " (SYNTHETIC)" if card.synthetic and score else ""
     return [
         "*" if used else "",
         f"{adapter.language}@{adapter.digest}",
         card.strategy,
-        score + mark,
+        dev_text(card.dev, synthetic=card.synthetic),
         card.corpus,
         card.base_model,
         card.created_at,

@@ -25,6 +25,14 @@ LanguagesFlag = Annotated[
     str | None,
     typer.Option(metavar="nl,de", help="Languages, comma-separated. [default: all that there are]"),
 ]
+BaseModelFlag = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="tiny (ships with the package), a folder, or a Hugging Face id such as Qwen/Qwen3-1.7B; fixed"
+        " by the first index or train. [default: the workspace's, else tiny]",
+    ),
+]
 
 
 def split_list(text: str | None) -> tuple[str, ...]:

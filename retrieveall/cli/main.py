@@ -16,7 +16,9 @@ import typer
 from retrieveall import __version__
 from retrieveall.cli import adapters, corpus, gc
 from retrieveall.cli.output import note, print_line
+from retrieveall.cli.process import set_defaults
 from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, Session
+from retrieveall.cli.train import train
 from retrieveall.errors import RetrieveAllError
 
 _EPILOG = (
@@ -33,6 +35,7 @@ app = typer.Typer(
     context_settings={"auto_envvar_prefix": "RETRIEVEALL", "help_option_names": ["-h", "--help"]},
 )
 app.add_typer(corpus.app, name="corpus")
+app.command("train")(train)
 app.add_typer(adapters.app, name="adapters")
 app.command("gc")(gc.gc)
 
@@ -69,6 +72,7 @@ def main() -> None:
     Exits with 2 and one line on stderr for errors that the user can mend, and with 1 and one line
     for the rest. ``--debug`` lets the traceback through.
     """
+    set_defaults()
     try:
         app()
     except KeyboardInterrupt:

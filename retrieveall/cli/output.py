@@ -11,7 +11,10 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from retrieveall.lora.card import DevScores
 
 
 def print_json(value: Any) -> None:
@@ -54,6 +57,13 @@ def _cell(value: object) -> str:
     from rich.markup import escape
 
     return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
+
+
+def dev_text(dev: DevScores | None, *, synthetic: bool = False) -> str:
+    """Returns a dev F1 with its interval as a table shows it; nothing where it was not measured."""
+    if dev is None:
+        return ""
+    return f"{dev.f1:.3f} [{dev.f1_low:.3f} {dev.f1_high:.3f}]" + (" (SYNTHETIC)" if synthetic else "")
 
 
 @contextlib.contextmanager

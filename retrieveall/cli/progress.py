@@ -8,24 +8,26 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-ProgressCallback: TypeAlias = Callable[[int, int], None]
-"""Called with the work done and the work there is; 0 as the second means that nobody knows."""
+NamedProgress: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is worked on, the work done and the work there is; 0 for a total nobody knows."""
 
+Progress: TypeAlias = Callable[[int, int], None]
+"""The same for one piece of work."""
 
 _LONG_S = 2.0
 
 
 @contextlib.contextmanager
-def progress_bar(label: str) -> Iterator[ProgressCallback]:
-    """Shows a bar while the block runs, and then one line with the time where it took long.
+def progress_bars(label: str) -> Iterator[NamedProgress]:
+    """Shows one bar for each name while the block runs, then one line with the time where it took long.
 
     Where stderr is no terminal there is only the line.
 
     Args:
-        label: What is being done, such as ``indexing nl``.
+        label: What is being done, such as ``indexing``.
 
     Yields:
-        The callback that moves the bar.
+        The callback that moves the bars; it may be called from any thread.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -34,15 +36,23 @@ def progress_bar(label: str) -> Iterator[ProgressCallback]:
     start_s = time.perf_counter()
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     count = TextColumn("{task.fields[count]}")
-    with Progress(*columns, count, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(label, total=None, count="")
+    with Progress(*columns, count, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks = {"": bars.add_task(label, total=None, count="")}
 
-        def move(done: int, total: int) -> None:
-            bar.update(
-                task, completed=done, total=total or None, count=f"{done}/{total}" if total else f"{done}"
-            )
+        def move(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(f"{label} {name}", total=None, count="")
+            text = f"{done}/{total}" if total else f"{done}"
+            bars.update(tasks[name], completed=done, total=total or None, count=text)
 
         yield move
     took_s = time.perf_counter() - start_s
     if took_s >= _LONG_S:
         console.print(f"{label}: {took_s:.1f} s", style="dim", highlight=False, markup=False)
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """Shows a single bar; see `progress_bars`."""
+    with progress_bars(label) as move:
+        yield lambda done, total: move("", done, total)

@@ -50,3 +50,23 @@ class Session:
 
         corpora = self.open(create=create).corpora
         return CorpusStore(corpora.filesystem, corpora.root)
+
+
+def claim_base(workspace: Workspace, name: str | None) -> tuple[str, str]:
+    """Returns name and digest of the workspace's base, which is set where it has none yet.
+
+    Args:
+        workspace: The workspace.
+        name: What the user asked for; None takes the workspace's, or else the one that ships.
+
+    Raises:
+        ConfigError: The workspace has another base.
+        NotFoundError: There is no such base.
+    """
+    from retrieveall.models.base import TINY, base_folder
+    from retrieveall.models.digest import base_digest
+
+    chosen = name or workspace.state().base_model or TINY
+    digest = base_digest(base_folder(chosen))
+    workspace.claim_base(chosen, digest)
+    return chosen, digest

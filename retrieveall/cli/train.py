@@ -1,0 +1,201 @@
+"""``retrieveall train``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from retrieveall.cli.flags import BaseModelFlag, CorpusFlag, JsonFlag, LanguagesFlag, OnOff, split_list
+from retrieveall.cli.output import dev_text, libraries_on_stderr, note, print_json, print_line, print_table
+from retrieveall.cli.process import ray_running
+from retrieveall.cli.progress import progress_bars
+from retrieveall.cli.session import Session, claim_base
+
+if TYPE_CHECKING:
+    from retrieveall.config import Settings
+    from retrieveall.training.adapter import AdapterTrainingConfig
+    from retrieveall.workspace import Workspace
+    from train_jobs.train_adapters import TrainReport
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainRequest:
+    """What is to be trained.
+
+    Attributes:
+        recipe: Fields of `AdapterTrainingConfig` that differ from workspace and defaults.
+    """
+
+    corpus: str | None
+    languages: tuple[str, ...]
+    strategy: str
+    base_model: str | None
+    examples: bool
+    train_limit: int | None
+    dev_limit: int
+    recipe: dict[str, Any]
+    publish: bool
+    force: bool
+
+
+def train(
+    context: typer.Context,
+    corpus: CorpusFlag = None,
+    languages: LanguagesFlag = None,
+    strategy: Annotated[str, typer.Option(help="Which adapters are made from which languages.")] = (
+        "monolingual"
+    ),
+    base_model: BaseModelFlag = None,
+    examples: Annotated[OnOff, typer.Option(help="Show retrieved examples in the prompts.")] = "on",
+    train_limit: Annotated[
+        int | None, typer.Option(help="Training sentences per language, drawn at random. [default: all]")
+    ] = None,
+    dev_limit: Annotated[int, typer.Option(help="Dev sentences for the dev F1 on the adapter's card.")] = 500,
+    publish: Annotated[bool, typer.Option(help="Make the adapters answer when they are done.")] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish even what is worse on dev than what it replaces.")
+    ] = False,
+    rank: Annotated[int | None, typer.Option(help="Rank of the LoRA: 8, 16, 32, 64 or 128.")] = None,
+    alpha: Annotated[
+        int | None, typer.Option(help="The update is alpha / rank · B A. [default: 2 · rank]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training sentences.")] = None,
+    batch_rows: Annotated[int | None, typer.Option(help="Sentences of one forward pass.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Forward passes of one step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and dropped examples.")] = None,
+    workers_per_language: Annotated[int, typer.Option(help="Workers that share one adapter's batches.")] = 1,
+    cpus_per_worker: Annotated[int, typer.Option(help="CPUs, and threads of torch, of one worker.")] = 1,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="GPUs of one worker. [default: 1 where there is one, else 0]")
+    ] = None,
+    max_failures: Annotated[int, typer.Option(help="Restarts of a run whose worker died.")] = 2,
+    as_json: JsonFlag = False,
+) -> None:
+    r"""Trains one adapter per language, side by side as far as the resources reach, and publishes them.
+
+    Killed, it goes on where it stopped when the same command is given again; what is finished is not trained
+    twice unless data, settings or base changed. RAY_ADDRESS sends the work to a cluster.
+
+    \b
+    Examples:
+      retrieveall train                                       all languages of the workspace
+      retrieveall train --corpus panx --languages nl,de --train-limit 5000
+      retrieveall train --base-model Qwen/Qwen3-1.7B --rank 16 --gpus-per-worker 1
+      retrieveall train --examples off --no-publish           a rival for the table
+    """
+    flags = {
+        "rank": rank,
+        "alpha": alpha if alpha is not None or rank is None else 2 * rank,
+        "epochs": epochs,
+        "batch_rows": batch_rows,
+        "accumulate": accumulate,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    request = TrainRequest(
+        corpus=corpus,
+        languages=split_list(languages),
+        strategy=strategy,
+        base_model=base_model,
+        examples=examples == "on",
+        train_limit=train_limit,
+        dev_limit=dev_limit,
+        recipe={name: value for name, value in flags.items() if value is not None},
+        publish=publish,
+        force=force,
+    )
+    sizes = {
+        "workers_per_language": workers_per_language,
+        "cpus_per_worker": cpus_per_worker,
+        "max_failures": max_failures,
+    }
+    with libraries_on_stderr():
+        report = run_training(Session.of(context).open(), request, gpus_per_worker, sizes)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        show_training(report)
+    failed = [outcome for outcome in report.outcomes if outcome.error]
+    for outcome in failed:
+        note(f"retrieveall: error: {outcome.language}: {outcome.error}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def run_training(
+    workspace: Workspace, request: TrainRequest, gpus_per_worker: float | None, sizes: dict[str, int]
+) -> TrainReport:
+    """Trains what a request asks for, on this machine or the cluster that ``RAY_ADDRESS`` names."""
+    from retrieveall.training.inputs import TrainingChoice, plan_specs
+    from train_jobs.train_adapters import Resources, train_adapters
+
+    settings = workspace.settings()
+    base_model, base_digest = claim_base(workspace, request.base_model)
+    choice = TrainingChoice(
+        base_model=base_model,
+        base_digest=base_digest,
+        config=training_config(settings, request.recipe),
+        corpus=request.corpus,
+        languages=request.languages or None,
+        strategy=request.strategy,  # type: ignore[arg-type]  # strategy_named checks it
+        examples=request.examples,
+        threshold_std=settings.prompt.threshold_std,
+        train_limit=request.train_limit,
+        dev_limit=request.dev_limit,
+    )
+    stages = plan_specs(workspace, choice)
+    with ray_running(), progress_bars("training") as move:
+        resources = Resources(gpus_per_worker=_gpus(gpus_per_worker), **sizes)
+        return train_adapters(
+            workspace, stages, resources, publish=request.publish, force=request.force, on_progress=move
+        )
+
+
+def training_config(settings: Settings, recipe: dict[str, Any]) -> AdapterTrainingConfig:
+    """Returns the recipe: its defaults, changed by the workspace's settings, changed by flags.
+
+    Raises:
+        ConfigError: A field is unknown or does not fit.
+    """
+    from retrieveall.frozen import from_dict
+    from retrieveall.training.adapter import AdapterTrainingConfig
+
+    stored = dict(settings.training)
+    prompt = settings.prompt
+    render = {
+        "entity_examples": prompt.entity_examples,
+        "context_examples": prompt.context_examples,
+        "budget_tokens": prompt.budget_tokens,
+        **stored.pop("render", {}),
+    }
+    return from_dict(
+        AdapterTrainingConfig, {**stored, **recipe, "render": render}, source="training settings"
+    )
+
+
+def _gpus(wanted: float | None) -> float:
+    import ray
+
+    if wanted is not None:
+        return wanted
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return min(1.0, resources.get("GPU", 0.0))
+
+
+def show_training(report: TrainReport) -> None:
+    """Prints one row per adapter and the release they went into."""
+    rows = [
+        [
+            outcome.language,
+            outcome.adapter or "failed",
+            dev_text(outcome.dev),
+            "trained before" if outcome.reused else f"{outcome.seconds:.0f} s",
+        ]
+        for outcome in report.outcomes
+    ]
+    print_table(["language", "adapter", "dev F1 [95 %]", "time"], rows)
+    if report.release is not None:
+        print_line(f"release {report.release}")
