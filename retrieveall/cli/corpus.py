@@ -73,7 +73,7 @@ def import_(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    r"""Imports one language of a corpus.
+    """Imports one language of a corpus.
 
     The same content again changes nothing. Nothing is dropped silently: broken lines stop the import with
     file and line, or are counted and listed with --skip-bad; types that the label map leaves out are listed.

@@ -74,7 +74,7 @@ def train(
     max_failures: Annotated[int, typer.Option(help="Restarts of a run whose worker died.")] = 2,
     as_json: JsonFlag = False,
 ) -> None:
-    r"""Trains one adapter per language, side by side as far as the resources reach, and publishes them.
+    """Trains one adapter per language, side by side as far as the resources reach, and publishes them.
 
     Killed, it goes on where it stopped when the same command is given again; what is finished is not trained
     twice unless data, settings or base changed. RAY_ADDRESS sends the work to a cluster.
