@@ -11,12 +11,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
 from retrieveall.errors import ConfigError
 from retrieveall.frozen import from_dict, to_dict
+
+T = TypeVar("T")
 
 ENVIRONMENT_PREFIX = "RETRIEVEALL_"
 
@@ -81,47 +83,41 @@ class RetrievalConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineConfig:
-    """How rows are batched.
-
-    Attributes:
-        max_rows: Most rows decoded at once.
-        max_batch_tokens: Most prompt tokens of one forward pass, padding counted.
-        max_waiting: Rows that may wait before the engine says `Overloaded`.
-        max_adapters: Adapters kept in memory.
-        dtype: Of the base; ``auto`` is bfloat16 on a GPU and float32 on a CPU.
-        device: ``auto`` takes a GPU where there is one.
-    """
-
-    max_rows: int = 32
-    max_batch_tokens: int = 8192
-    max_waiting: int = 4096
-    max_adapters: int = 64
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        for name in ("max_rows", "max_batch_tokens", "max_waiting", "max_adapters"):
-            _require(f"engine.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """All settings. Training's recipe is `retrieveall.training.adapter.AdapterTrainingConfig`.
+    """All settings of one process or job.
+
+    Engine and training own their configurations (`EngineConfig`, `AdapterTrainingConfig`) with their
+    defaults; here stands what differs from those, and `configured` makes the whole.
 
     Attributes:
-        training: Fields of the recipe that differ from its own defaults, such as ``{"rank": 16}``; the
-            training room checks them, because only it knows them.
+        engine: Fields of the engine's configuration, such as ``{"max_batch_rows": 64}``.
+        training: Fields of the training's configuration, such as ``{"rank": 16}``.
     """
 
     prompt: PromptConfig = field(default_factory=PromptConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    engine: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as JSON values."""
         return to_dict(self)
+
+
+def configured(kind: type[T], settings: Mapping[str, Any], *, source: str, **fixed: Any) -> T:
+    """Makes a component's configuration from its defaults, the settings, and what the caller fixes.
+
+    Args:
+        kind: The component's frozen dataclass, such as `AdapterTrainingConfig`.
+        settings: Such as ``Settings.training``; texts from the environment become numbers.
+        source: Names the settings in messages.
+        fixed: Fields that win over the settings; None leaves a field alone.
+
+    Raises:
+        ConfigError: An unknown field, a wrong type, or a value out of range.
+    """
+    given = {name: value for name, value in fixed.items() if value is not None}
+    return from_dict(kind, {**settings, **given}, source=source)
 
 
 def settings_from_dict(values: Any, *, source: str = "settings") -> Settings:
@@ -148,7 +144,7 @@ def settings_to_yaml(settings: Settings) -> str:
 
 
 def with_environment(settings: Settings, environment: Mapping[str, str]) -> Settings:
-    """Returns the settings with what the environment sets for prompt, retrieval and engine.
+    """Returns the settings with what the environment sets.
 
     Args:
         settings: What stands so far.
@@ -180,15 +176,10 @@ def parse_yaml(text: str, *, source: str) -> Any:
 
 def _twin(name: str) -> tuple[str, str] | None:
     """Returns section and field of an environment variable, None where it belongs to no section."""
-    for section, kind in (("prompt", PromptConfig), ("retrieval", RetrievalConfig), ("engine", EngineConfig)):
+    for section in (setting.name for setting in dataclasses.fields(Settings)):
         prefix = f"{ENVIRONMENT_PREFIX}{section.upper()}_"
         if name.startswith(prefix):
-            fields = [setting.name for setting in dataclasses.fields(kind)]
-            setting = name.removeprefix(prefix).lower()
-            if setting not in fields:
-                twins = ", ".join(prefix + known.upper() for known in fields)
-                raise ConfigError(f"The environment sets {name}, which is no setting. Known are {twins}.")
-            return section, setting
+            return section, name.removeprefix(prefix).lower()
     return None
 
 

@@ -70,8 +70,10 @@ def _unknown_fields(kind: Any, values: Mapping[Any, Any], prefix: str = "") -> l
 
 
 def _described(problem: pydantic.ValidationError) -> str:
-    errors = problem.errors(include_url=False, include_context=False)
-    parts = [
-        f"{'.'.join(map(str, e['loc']))} is {str(e.get('input'))[:80]!r}: {e['msg']}" for e in errors[:5]
-    ]
-    return "; ".join(parts)
+    return "; ".join(map(_one_problem, problem.errors(include_url=False)[:5])).rstrip(".")
+
+
+def _one_problem(found: Any) -> str:
+    if found["type"] == "value_error":  # raised by the dataclass's own checks, which say it all
+        return str(found["ctx"]["error"])
+    return f"{'.'.join(map(str, found['loc']))} is {str(found.get('input'))[:80]!r}: {found['msg']}"

@@ -132,8 +132,8 @@ def check_card(card: AdapterCard) -> None:
     for digest in (card.base_digest, card.corpus_digest, *(d for d in digests if d is not None)):
         check_digest(digest)
     for dev in (card.dev, *card.dev_by_language.values()):
-        if dev is not None and not 0.0 <= dev.f1_low <= dev.f1 <= dev.f1_high <= 1.0:
-            raise InputError(f"The card's dev scores are {dev}; expected 0 <= f1_low <= f1 <= f1_high <= 1.")
+        if dev is not None and not (0 <= dev.f1_low <= dev.f1_high <= 1 and 0 <= dev.f1 <= 1):
+            raise InputError(f"The card's dev scores are {dev}; expected fractions, f1_low <= f1_high.")
 
 
 def check_compatible(
