@@ -1,0 +1,257 @@
+"""From a workspace to a tagger: reads a release and puts the tagger's parts together.
+
+The command line, the service and the offline job all open their parts here, so that they tag alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from retrieveall.config import Settings
+from retrieveall.embedding.protocol import Vectors
+from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
+from retrieveall.errors import ConfigError, NotFoundError
+from retrieveall.generation import Generator
+from retrieveall.lora.card import AdapterCard, check_compatible
+from retrieveall.lora.releases import Release, ReleaseEntry
+from retrieveall.models.base import base_folder
+from retrieveall.models.digest import base_digest
+from retrieveall.retrieval import Retriever
+from retrieveall.tagger import DocumentRouter, ServedAdapter, Tagger
+from retrieveall.types import Examples, Route
+from retrieveall.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenOptions:
+    """What may be chosen when a release is opened.
+
+    Attributes:
+        release: Its number; None for the current one.
+        languages: Only these; None for all of the release.
+        adapters: Adapter digests that stand in for those of the release, by language.
+        routing: ``vote``, ``centroid``, ``langid``; ``oracle`` where every text names its language;
+            None for the workspace's setting.
+        examples: Show retrieved examples in the prompts.
+        threads: Threads of torch on a CPU.
+    """
+
+    release: int | None = None
+    languages: tuple[str, ...] | None = None
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    routing: str | None = None
+    examples: bool = True
+    threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenRelease:
+    """A release, read and checked, before anything heavy is opened.
+
+    Attributes:
+        cards: Card of each language's adapter.
+    """
+
+    release: Release
+    cards: Mapping[str, AdapterCard]
+    base_model: str
+
+    @property
+    def adapters(self) -> dict[str, ServedAdapter]:
+        """What the tagger must know of the adapters."""
+        return {
+            language: ServedAdapter(
+                language=language,
+                digest=self.release.languages[language].adapter,
+                labels=card.labels,
+            )
+            for language, card in self.cards.items()
+        }
+
+    @property
+    def indexes(self) -> dict[str, str]:
+        """Index digest by language, where the language has one."""
+        return {code: e.index for code, e in self.release.languages.items() if e.index is not None}
+
+
+def read_release(workspace: Workspace, options: OpenOptions) -> OpenRelease:
+    """Reads a release and checks that its adapters fit its base.
+
+    Raises:
+        NotFoundError: There is no release, or it lacks a language that was asked for.
+        IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
+        ConfigError: The workspace has no base model yet.
+    """
+    releases = workspace.releases
+    release = releases.current() if options.release is None else releases.load(options.release)
+    release = _with_adapters(workspace, release, options)
+    if not release.languages:
+        raise NotFoundError(
+            f"The workspace {workspace.uri!r} has no adapter that answers."
+            " Train one: `retrieveall train`, or publish one: `retrieveall adapters publish`."
+        )
+    state = workspace.state()
+    if state.base_model is None or state.base_digest is None:
+        raise ConfigError(
+            f"The workspace {workspace.uri!r} names no base model. Run `retrieveall train` first."
+        )
+    cards = {code: workspace.pool.get(entry.adapter).card for code, entry in release.languages.items()}
+    for card in cards.values():
+        check_compatible(card, base_digest=state.base_digest, embedder_digest=release.embedder_digest)
+    return OpenRelease(release=release, cards=cards, base_model=state.base_model)
+
+
+def _with_adapters(workspace: Workspace, release: Release, options: OpenOptions) -> Release:
+    """Restricts a release to the languages asked for and puts the chosen adapters in."""
+    languages: dict[str, ReleaseEntry] = dict(release.languages)
+    for language, digest in options.adapters.items():
+        card = workspace.pool.get(digest).card
+        languages[language] = ReleaseEntry(adapter=digest, index=card.index_digest)
+    if options.languages is not None:
+        missing = [code for code in options.languages if code not in languages]
+        if missing:
+            raise NotFoundError(
+                f"Release {release.number} has no adapter for {', '.join(missing)}; it has"
+                f" {', '.join(sorted(languages)) or 'none'}. Train or publish one."
+            )
+        languages = {code: languages[code] for code in options.languages}
+    return replace(release, languages=languages)
+
+
+class ReleaseRetriever:
+    """Retrieves with the n, m and λ that each language's adapter was trained with.
+
+    A language without an index has no examples.
+
+    Args:
+        retriever: The release's indexes.
+        cards: Card of each language's adapter.
+    """
+
+    def __init__(self, retriever: Retriever, cards: Mapping[str, AdapterCard]) -> None:
+        self._retriever, self._cards = retriever, cards
+
+    def retrieve_batch(
+        self, language: str, texts: Sequence[str], embeddings: Vectors | None = None
+    ) -> list[Examples]:
+        """Returns the examples of each text, strongest first."""
+        if language not in self._retriever.indexes:
+            return [Examples()] * len(texts)
+        card = self._cards[language]
+        return self._retriever.retrieve_batch(
+            language,
+            texts,
+            n=card.entity_examples,
+            m=card.context_examples,
+            threshold_lambda=card.threshold_std,
+            embeddings=embeddings,
+        )
+
+
+class OracleRouter:
+    """The router of evaluations that know each text's language; asked for any other text it refuses."""
+
+    def route_document(self, sentences: Sequence[str]) -> list[Route]:
+        """Raises ConfigError, always."""
+        raise ConfigError(
+            "Routing `oracle` was chosen, but a text names no language. Pin its language, or choose"
+            " vote, centroid or langid."
+        )
+
+
+def open_retriever(workspace: Workspace, opened: OpenRelease) -> ReleaseRetriever:
+    """Opens the indexes of a release."""
+    return ReleaseRetriever(Retriever.open(workspace.indexes, opened.indexes), opened.cards)
+
+
+def open_engine(
+    workspace: Workspace, opened: OpenRelease, settings: Settings, *, threads: int
+) -> TransformersEngine:
+    """Opens the base of a release with an engine that loads its adapters as they are asked for.
+
+    Raises:
+        ConfigError: The base is not the one that the workspace was built on.
+    """
+    folder = base_folder(opened.base_model)
+    expected, found = workspace.state().base_digest, base_digest(folder)
+    if found != expected:
+        raise ConfigError(
+            f"The workspace was built on base {expected}, {opened.base_model!r} is now {found}."
+            " Put the old base back, or train again in a new workspace."
+        )
+    device = _device(settings)
+    chosen = settings.engine.dtype
+    config = EngineConfig(
+        base_model=folder,
+        dtype=chosen if chosen != "auto" else "bfloat16" if device.startswith("cuda") else "float32",
+        device=device,
+        max_batch_rows=settings.engine.max_rows,
+        max_waiting_rows=settings.engine.max_waiting,
+        threads=threads,
+        adapter_capacity=settings.engine.max_adapters,
+    )
+    return TransformersEngine(config, workspace.pool.path)
+
+
+def _device(settings: Settings) -> str:
+    if settings.engine.device != "auto":
+        return settings.engine.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenTagger:
+    """A tagger with the engine that must be closed after use; a context manager."""
+
+    tagger: Tagger
+    engine: TransformersEngine
+    opened: OpenRelease
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the engine."""
+        self.engine.close()
+
+
+def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> OpenTagger:
+    """Opens everything that tags in this process.
+
+    Raises:
+        NotFoundError: There is no release, or it lacks a language that was asked for.
+        IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
+        ConfigError: The workspace has no base model, or the settings contradict each other.
+    """
+    options = options or OpenOptions()
+    opened = read_release(workspace, options)
+    settings = workspace.settings()
+    retriever = open_retriever(workspace, opened)
+    router = open_router(workspace, opened, retriever, options.routing or settings.retrieval.routing)
+    engine = open_engine(workspace, opened, settings, threads=options.threads)
+    generator = Generator(engine, engine.codec, budget_tokens=settings.prompt.budget_tokens)
+    tagger = Tagger(
+        release=opened.release.number,
+        adapters=opened.adapters,
+        router=router,
+        retriever=retriever if options.examples else None,
+        generator=generator,
+    )
+    return OpenTagger(tagger=tagger, engine=engine, opened=opened)
+
+
+def open_router(
+    workspace: Workspace, opened: OpenRelease, retriever: ReleaseRetriever, routing: str
+) -> DocumentRouter:
+    """Opens the router of a release."""
+    if routing == "oracle":
+        return OracleRouter()
+    raise NotImplementedError
