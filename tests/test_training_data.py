@@ -1,0 +1,146 @@
+"""Rows become prompts and targets, batches hold each row once, padding stands on the left."""
+
+from __future__ import annotations
+
+import functools
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieveall.prompting.codec import PromptCodec
+from retrieveall.prompting.hierarchical import build_prompt
+from retrieveall.training.data import (
+    IGNORED,
+    RenderConfig,
+    RenderedRow,
+    TrainingRow,
+    collate,
+    drop_examples,
+    epoch_batches,
+    render_row,
+)
+from retrieveall.types import ContextExample, EntityExample, Examples
+from tests.annotated import annotated
+from tests.models import tiny_tokenizer
+
+EXAMPLES = Examples(
+    entity=tuple(EntityExample(mention=f"Name{number}", label="PER") for number in range(12)),
+    context=tuple(ContextExample(text=f"Line {number}.", entities=()) for number in range(6)),
+)
+ROW = TrainingRow(
+    sentence=annotated("[Anna](PER) flew , to [Oslo](LOC) ."),
+    detokenised=annotated("[Anna](PER) flew, to [Oslo](LOC)."),
+    examples=EXAMPLES,
+)
+KEEP_ALL = RenderConfig(drop_rate=0, drop_all_rate=0, entity_examples=99, context_examples=99)
+
+
+@functools.cache
+def codec() -> PromptCodec:
+    return PromptCodec(tiny_tokenizer())
+
+
+@settings(max_examples=60)
+@given(
+    lengths=st.lists(st.integers(1, 500), max_size=300),
+    batch_rows=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
+def test_an_epoch_holds_each_row_once_in_full_batches(lengths: list[int], batch_rows: int, seed: int) -> None:
+    batches = list(epoch_batches(lengths, batch_rows, random.Random(seed)))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    sizes = sorted(map(len, batches))
+    assert sizes[1:] == [batch_rows] * len(sizes[1:])
+    assert batches == list(epoch_batches(lengths, batch_rows, random.Random(seed)))
+
+
+def test_batches_are_shuffled_and_of_close_lengths() -> None:
+    rng = random.Random(0)
+    lengths = [rng.randint(1, 400) for _ in range(2000)]
+    batches = list(epoch_batches(lengths, 8, rng))
+    spreads = [max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in batches]
+    assert sum(spreads) / len(spreads) < 40  # batches drawn without a look at lengths: about 310
+    means = [sum(lengths[i] for i in batch) / len(batch) for batch in batches]
+    assert means != sorted(means)
+    assert batches != list(epoch_batches(lengths, 8, random.Random(1)))
+
+
+@given(seed=st.integers(0, 500), n=st.integers(0, 12), m=st.integers(0, 6))
+def test_dropped_examples_leave_the_strongest_in_order(seed: int, n: int, m: int) -> None:
+    config = RenderConfig(entity_examples=n, context_examples=m, drop_rate=0.4)
+    kept = drop_examples(EXAMPLES, config, random.Random(seed))
+    assert len(kept.entity) <= n and len(kept.context) <= m
+    assert list(kept.entity) == sorted(kept.entity, key=EXAMPLES.entity.index)
+    assert list(kept.context) == sorted(kept.context, key=EXAMPLES.context.index)
+
+
+def test_without_chances_the_strongest_n_and_m_stay() -> None:
+    config = RenderConfig(entity_examples=3, context_examples=1, drop_rate=0, drop_all_rate=0)
+    kept = drop_examples(EXAMPLES, config, random.Random(0))
+    assert kept == Examples(entity=EXAMPLES.entity[:3], context=EXAMPLES.context[:1])
+    everything = replace(config, drop_all_rate=1.0)
+    assert drop_examples(EXAMPLES, everything, random.Random(0)) == Examples()
+
+
+def test_drop_rates_are_the_configured_chances() -> None:
+    config = RenderConfig(entity_examples=12, context_examples=6, drop_rate=0.25, drop_all_rate=0.2)
+    kept = [drop_examples(EXAMPLES, config, random.Random(seed)) for seed in range(3000)]
+    shown = [one for one in kept if one != Examples()]
+    assert 1 - len(shown) / len(kept) == pytest.approx(0.2, abs=0.03)
+    assert sum(len(one.entity) for one in shown) / (12 * len(shown)) == pytest.approx(0.75, abs=0.01)
+    assert sum(len(one.context) for one in shown) / (6 * len(shown)) == pytest.approx(0.75, abs=0.02)
+
+
+def test_a_row_is_the_taggers_prompt_and_the_tag_line_with_its_end() -> None:
+    config = replace(KEEP_ALL, detokenised_rate=0)
+    rendered = render_row(ROW, codec(), config, random.Random(0))
+    encoded = codec().text(ROW.sentence.text)
+    assert rendered.prompt_ids == build_prompt(codec(), encoded, EXAMPLES).ids
+    assert codec().spelling(rendered.target_ids[:-1]) == " Anna<PER> Oslo<LOC>"
+    assert rendered.target_ids[-1] == codec().end_id
+    assert len(rendered) == len(rendered.prompt_ids) + len(rendered.target_ids)
+
+
+def test_the_prose_form_is_shown_at_its_rate() -> None:
+    prose = codec().spelling(codec().text(ROW.detokenised.text).ids)
+    tokens = codec().spelling(codec().text(ROW.sentence.text).ids)
+    config = RenderConfig(detokenised_rate=0.3, drop_all_rate=1.0)
+    rows = [render_row(ROW, codec(), config, random.Random(seed)) for seed in range(1500)]
+    shown = [codec().spelling(row.prompt_ids) for row in rows]
+    assert all((prose in one) != (tokens in one) for one in shown)
+    assert sum(prose in one for one in shown) / len(shown) == pytest.approx(0.3, abs=0.04)
+    assert {row.target_ids for row in rows} == {rows[0].target_ids}
+
+
+def test_rendering_is_decided_by_the_given_randomness_and_keeps_to_the_budget() -> None:
+    config = RenderConfig(entity_examples=12, context_examples=6, budget_tokens=60)
+    rows = [render_row(ROW, codec(), config, random.Random(seed)) for seed in range(40)]
+    assert rows == [render_row(ROW, codec(), config, random.Random(seed)) for seed in range(40)]
+    assert len(set(rows)) > 5
+    assert max(len(row.prompt_ids) for row in rows) <= 60
+
+
+IDS = st.lists(st.integers(3, 90), min_size=1, max_size=9).map(tuple)
+
+
+@settings(max_examples=60)
+@given(pairs=st.lists(st.tuples(IDS, IDS), min_size=1, max_size=5))
+def test_a_batch_can_be_read_back_row_by_row(pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
+    rows = [RenderedRow(prompt_ids=prompt, target_ids=target) for prompt, target in pairs]
+    batch = collate(rows, pad_id=1)
+    width = max(map(len, rows))
+    assert batch.ids_BT.shape == batch.mask_BT.shape == batch.positions_BT.shape == (len(rows), width)
+    assert batch.labels_BK.shape == (len(rows), max(len(row.target_ids) for row in rows))
+    for index, row in enumerate(rows):
+        pad = width - len(row)
+        assert batch.ids_BT[index].tolist() == [1] * pad + [*row.prompt_ids, *row.target_ids]
+        assert batch.mask_BT[index].tolist() == [0] * pad + [1] * len(row)
+        assert batch.positions_BT[index, pad:].tolist() == list(range(len(row)))
+        labels = batch.labels_BK[index]
+        assert tuple(labels[labels != IGNORED].tolist()) == row.target_ids
+        assert labels[-len(row.target_ids) :].tolist() == list(row.target_ids)
+    assert batch.ids_BT.dtype == batch.labels_BK.dtype == torch.long
