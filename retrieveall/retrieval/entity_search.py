@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieveall.retrieval.candidates import candidate_spans, name_runs
-from retrieveall.retrieval.keys import squeeze, surface_keys
+from retrieveall.retrieval.keys import fold_space, surface_keys
 from retrieveall.retrieval.neighbourhood import N_MAX, Ranked, ranked
 from retrieveall.retrieval.rows import EntityRows, Rows
 from retrieveall.text.units import split_units
@@ -99,7 +99,7 @@ def rank_hits(hits: Iterable[Hit], rows: EntityRows) -> Ranked:
     """Orders hits by similarity, span length, frequency; each (mention, label) stands once."""
     best: dict[tuple[str, str], Hit] = {}
     for hit in sorted(hits, key=_strength):
-        best.setdefault((squeeze(rows.mention(hit.row)), rows.label(hit.row)), hit)
+        best.setdefault((fold_space(rows.mention(hit.row)), rows.label(hit.row)), hit)
     kept = list(best.values())
     similarities = np.array([hit.similarity for hit in kept], np.float32)
     return ranked(
@@ -159,7 +159,7 @@ def _labels_shown(
 
 
 def _likeness(surface: str, mention: str) -> float:
-    return 1.0 if squeeze(surface) == squeeze(mention) else _OTHER_CASE
+    return 1.0 if fold_space(surface) == fold_space(mention) else _OTHER_CASE
 
 
 def _left(sources: Rows, excluded: Rows) -> Rows:

@@ -1,11 +1,14 @@
 """64-bit keys that decide equality: of sentences (exclude_self) and of mentions (look-up).
 
-White space is folded away altogether, so that a corpus's tokenised text and the same sentence as
-prose have one key. Source: own choice (METHOD asks for NFC and white-space folding).
+White space is folded to one space between letters and digits and to nothing beside punctuation, so
+that a corpus's tokenised text and the same sentence as prose have one key (``Saint - Denis``,
+``Saint-Denis``) but ``to go`` is not ``Togo``. Source: METHOD section 2 asks for NFC and white-space
+folding; its exact form is our own choice.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -15,17 +18,19 @@ from numpy.typing import NDArray
 
 Keys = NDArray[np.uint64]
 
+_BESIDE_PUNCTUATION = re.compile(r"(?<!\w) | (?!\w)")
+
 
 def sentence_key(text: str) -> int:
-    """Returns the key of a sentence: NFC, without white space, case kept."""
-    return _key(squeeze(text if text.isascii() else unicodedata.normalize("NFC", text)))
+    """Returns the key of a sentence: NFC, white space folded, case kept."""
+    return _key(fold_space(text if text.isascii() else unicodedata.normalize("NFC", text)))
 
 
 def surface_key(surface: str) -> int:
-    """Returns the key of a mention's surface: NFKC, case folded, without white space."""
+    """Returns the key of a mention's surface: NFKC, case and white space folded."""
     if surface.isascii():
-        return _key(squeeze(surface.lower()))
-    return _key(squeeze(unicodedata.normalize("NFKC", surface).casefold()))
+        return _key(fold_space(surface.lower()))
+    return _key(fold_space(unicodedata.normalize("NFKC", surface).casefold()))
 
 
 def surface_keys(surfaces: Iterable[str]) -> Keys:
@@ -38,9 +43,10 @@ def sentence_keys(texts: Iterable[str]) -> Keys:
     return np.fromiter(map(sentence_key, texts), np.uint64)
 
 
-def squeeze(text: str) -> str:
-    """Returns the text without any white space."""
-    return "".join(text.split())
+def fold_space(text: str) -> str:
+    """Returns the text with its white space folded: one space between words, none beside punctuation."""
+    words = text.split()
+    return words[0] if len(words) == 1 else _BESIDE_PUNCTUATION.sub("", " ".join(words))
 
 
 def _key(folded: str) -> int:

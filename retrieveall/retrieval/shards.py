@@ -112,14 +112,14 @@ class ShardSet:
             -inf and -1.
         """
         wanted = min(k, len(self))
-        if wanted == 0 or len(queries) == 0:
-            return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-        similarities, rows = self._exact(queries, wanted) if self.exact else self._merged(queries, wanted)
-        missing = ((0, 0), (0, k - wanted))
-        return (
-            np.pad(similarities[:, :wanted], missing, constant_values=-np.inf).astype(np.float32),
-            np.pad(rows[:, :wanted], missing, constant_values=-1),
-        )
+        all_similarities = np.full((len(queries), k), -np.inf, np.float32)
+        all_rows = np.full((len(queries), k), -1, np.int64)
+        if wanted and len(queries):
+            find = self._exact if self.exact else self._merged
+            similarities, rows = find(queries, wanted)
+            all_similarities[:, :wanted] = similarities[:, :wanted]
+            all_rows[:, :wanted] = rows[:, :wanted]
+        return all_similarities, all_rows
 
     def _merged(self, queries: Vectors, k: int) -> tuple[NDArray[np.float64], Rows]:
         """Asks every shard for its k nearest and puts them in order."""

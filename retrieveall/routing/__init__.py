@@ -1,0 +1,33 @@
+"""Routing: which language's adapter a sentence goes to (METHOD section 3)."""
+
+from retrieveall.routing.centroid import CentroidScorer
+from retrieveall.routing.fit import fit_document_weight, fit_thresholds
+from retrieveall.routing.langid import LangidScorer
+from retrieveall.routing.router import (
+    ROUTERS,
+    Routed,
+    Router,
+    RouterName,
+    RouteSettings,
+    ScoringRouter,
+    open_router,
+)
+from retrieveall.routing.scorer import LanguageScorer, LanguageScores
+from retrieveall.routing.vote import VoteScorer
+
+__all__ = [
+    "ROUTERS",
+    "CentroidScorer",
+    "LangidScorer",
+    "LanguageScorer",
+    "LanguageScores",
+    "RouteSettings",
+    "Routed",
+    "Router",
+    "RouterName",
+    "ScoringRouter",
+    "VoteScorer",
+    "fit_document_weight",
+    "fit_thresholds",
+    "open_router",
+]
