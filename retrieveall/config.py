@@ -140,7 +140,7 @@ def settings_from_yaml(text: str, *, source: str = "settings") -> Settings:
 
 def settings_to_yaml(settings: Settings) -> str:
     """Returns the settings as YAML text."""
-    return str(yaml.safe_dump(settings.to_dict(), sort_keys=False, allow_unicode=True))
+    return str(yaml.safe_dump(settings.to_dict(), sort_keys=False))
 
 
 def with_environment(settings: Settings, environment: Mapping[str, str]) -> Settings:

@@ -223,5 +223,5 @@ class Workspace:
 
     def _write(self, state: WorkspaceState) -> WorkspaceState:
         values = {key: value for key, value in state.to_dict().items() if value not in (None, {})}
-        self.store.write_text(WORKSPACE_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        self.store.write_text(WORKSPACE_FILE, yaml.safe_dump(values, sort_keys=False))
         return state
