@@ -5,7 +5,7 @@ The LM and sentence-transformers embedders live in their own modules, which impo
 
 from retrieveall.embedding.ngram import NgramEmbedder
 from retrieveall.embedding.protocol import Embedder, Vectors
-from retrieveall.embedding.spec import EMBEDDERS, EmbedderName, EmbedderSpec, load_embedder
+from retrieveall.embedding.spec import EMBEDDERS, EmbedderName, EmbedderSpec, load_embedder, spec_for
 
 __all__ = [
     "EMBEDDERS",
@@ -15,4 +15,5 @@ __all__ = [
     "NgramEmbedder",
     "Vectors",
     "load_embedder",
+    "spec_for",
 ]

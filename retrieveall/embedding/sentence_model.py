@@ -21,6 +21,7 @@ class SentenceTransformerEmbedder:
     Args:
         model: A Hugging Face id or a local folder.
         batch_size: Texts of one forward pass.
+        device: Where the model runs.
 
     Raises:
         MissingDependencyError: sentence-transformers is not installed.
@@ -29,8 +30,8 @@ class SentenceTransformerEmbedder:
     name = "sentence-transformers"
     contextual = False
 
-    def __init__(self, model: str, *, batch_size: int = 64) -> None:
-        self._model = _load(model)
+    def __init__(self, model: str, *, batch_size: int = 64, device: str = "cpu") -> None:
+        self._model = _load(model, device)
         self._batch_size = batch_size
         self.dimensions: int = self._model.get_sentence_embedding_dimension()
         self.digest = digest_json({"name": self.name, "version": FORMAT_VERSION, "model": model})
@@ -52,7 +53,7 @@ class SentenceTransformerEmbedder:
         return self.embed_texts([t[s.start_char : s.end_char] for t, of_text in pairs for s in of_text])
 
 
-def _load(model: str) -> Any:
+def _load(model: str, device: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
@@ -60,4 +61,4 @@ def _load(model: str) -> Any:
             f"The embedder sentence-transformers ({model}) needs a package that is not installed."
             " Run: pip install 'retrieveall[sentence-transformers]'"
         ) from None
-    return SentenceTransformer(model)
+    return SentenceTransformer(model, device=device)

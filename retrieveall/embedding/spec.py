@@ -13,6 +13,7 @@ from retrieveall.embedding.protocol import Embedder
 from retrieveall.errors import ConfigError, IncompatibleArtefactError
 
 EmbedderName = Literal["ngram", "lm", "sentence-transformers"]
+DEFAULT_SENTENCE_MODEL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
 EMBEDDERS: tuple[EmbedderName, ...] = ("ngram", "lm", "sentence-transformers")
 
 
@@ -49,8 +50,32 @@ class EmbedderSpec:
         return cls(**fields)
 
 
-def load_embedder(spec: EmbedderSpec) -> Embedder:
+def spec_for(embedder: str, *, base_model: str | None = None) -> EmbedderSpec:
+    """Returns the spec of an embedder as users name it.
+
+    Args:
+        embedder: ``ngram``, ``lm``, ``sentence-transformers``, or the name of a sentence-transformers model.
+        base_model: The workspace's base, for ``lm``.
+
+    Raises:
+        ConfigError: ``lm`` without a base.
+    """
+    if embedder == "ngram":
+        return EmbedderSpec()
+    if embedder == "lm":
+        if base_model is None:
+            raise ConfigError("The embedder 'lm' needs a base model. Name one with --base-model.")
+        return EmbedderSpec(name="lm", model=base_model)
+    model = DEFAULT_SENTENCE_MODEL if embedder == "sentence-transformers" else embedder
+    return EmbedderSpec(name="sentence-transformers", model=model)
+
+
+def load_embedder(spec: EmbedderSpec, *, device: str = "cpu") -> Embedder:
     """Builds the embedder that a spec names.
+
+    Args:
+        spec: Which embedder.
+        device: Where a model runs.
 
     Raises:
         ConfigError: The name is unknown, or a model is needed and none was named.
@@ -66,16 +91,16 @@ def load_embedder(spec: EmbedderSpec) -> Embedder:
     if spec.name == "sentence-transformers":
         from retrieveall.embedding.sentence_model import SentenceTransformerEmbedder
 
-        return SentenceTransformerEmbedder(spec.model)
-    return _load_lm(spec, spec.model)
+        return SentenceTransformerEmbedder(spec.model, device=device)
+    return _load_lm(spec, spec.model, device)
 
 
-def _load_lm(spec: EmbedderSpec, model: str) -> Embedder:
+def _load_lm(spec: EmbedderSpec, model: str, device: str) -> Embedder:
     from retrieveall.embedding.lm import LmEmbedder
     from retrieveall.models.base import open_base
     from retrieveall.models.digest import base_digest
 
-    base = open_base(model)
+    base = open_base(model, device=device)
     digest = base_digest(base.folder)
     if spec.base_digest not in (None, digest):
         raise IncompatibleArtefactError(
