@@ -12,7 +12,7 @@ from typing import Self
 
 import torch
 
-from retrieveall.config import Settings
+from retrieveall.config import Settings, configured
 from retrieveall.embedding.protocol import Vectors
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
 from retrieveall.errors import ConfigError, NotFoundError
@@ -184,24 +184,17 @@ def open_engine(
             f"The workspace was built on base {expected}, {opened.base_model!r} is now {found}."
             " Put the old base back, or train again in a new workspace."
         )
-    device = _device(settings)
-    chosen = settings.engine.dtype
-    config = EngineConfig(
+    device = str(settings.engine.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = "bfloat16" if device.startswith("cuda") else "float32"
+    config = configured(
+        EngineConfig,
+        {"dtype": dtype, **settings.engine},
+        source="engine settings",
         base_model=folder,
-        dtype=chosen if chosen != "auto" else "bfloat16" if device.startswith("cuda") else "float32",
         device=device,
-        max_batch_rows=settings.engine.max_rows,
-        max_waiting_rows=settings.engine.max_waiting,
         threads=threads,
-        adapter_capacity=settings.engine.max_adapters,
     )
     return TransformersEngine(config, workspace.pool.path)
-
-
-def _device(settings: Settings) -> str:
-    if settings.engine.device != "auto":
-        return settings.engine.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
