@@ -23,7 +23,6 @@ T = TypeVar("T")
 ENVIRONMENT_PREFIX = "RETRIEVEALL_"
 
 Routing = Literal["vote", "centroid", "langid"]
-IndexKind = Literal["auto", "flat", "ivf", "hnsw"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,32 +50,19 @@ class PromptConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrievalConfig:
-    """How indexes are made and asked.
+    """How sentences find their adapter and their examples.
 
     Attributes:
-        embedder: ``ngram``, ``lm``, or the name of a sentence-transformers model.
-        index_kind: ``auto`` chooses by size.
-        rows_per_shard: Most rows of one shard file.
-        entity_neighbours: Stored entity neighbours of a training sentence (n_max).
-        context_neighbours: Stored context neighbours of a training sentence (m_max).
+        embedder: What new indexes are made with, as `retrieveall index --embedder` takes it.
         routing: Which router chooses the adapter.
         routing_neighbours: k of the vote.
     """
 
     embedder: str = "ngram"
-    index_kind: IndexKind = "auto"
-    rows_per_shard: int = 250_000
-    entity_neighbours: int = 16
-    context_neighbours: int = 8
     routing: Routing = "vote"
     routing_neighbours: int = 10
 
     def __post_init__(self) -> None:
-        _require("retrieval.rows_per_shard", self.rows_per_shard, self.rows_per_shard >= 1, "at least 1")
-        _require("retrieval.entity_neighbours", self.entity_neighbours, self.entity_neighbours >= 0, ">= 0")
-        _require(
-            "retrieval.context_neighbours", self.context_neighbours, self.context_neighbours >= 0, ">= 0"
-        )
         _require(
             "retrieval.routing_neighbours", self.routing_neighbours, self.routing_neighbours >= 1, ">= 1"
         )
@@ -86,16 +72,19 @@ class RetrievalConfig:
 class Settings:
     """All settings of one process or job.
 
-    Engine and training own their configurations (`EngineConfig`, `AdapterTrainingConfig`) with their
-    defaults; here stands what differs from those, and `configured` makes the whole.
+    Engine, training and index files own their configurations (`EngineConfig`, `AdapterTrainingConfig`,
+    `IndexOptions`) with their defaults; here stands what differs from those, and `configured` makes
+    the whole.
 
     Attributes:
+        shards: Fields of new indexes' options, such as ``{"rows_per_shard": 100000}``.
         engine: Fields of the engine's configuration, such as ``{"max_batch_rows": 64}``.
         training: Fields of the training's configuration, such as ``{"rank": 16}``.
     """
 
     prompt: PromptConfig = field(default_factory=PromptConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    shards: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
 

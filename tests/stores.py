@@ -74,8 +74,8 @@ def add_adapter(workspace: Workspace, folder: Path, *, seed: int = 0, **fields: 
     return workspace.pool.add(peft_folder(folder / f"peft{seed}", seed=seed), card(**fields))
 
 
-def add_index(workspace: Workspace, language: str, digest: str) -> str:
+def add_index(workspace: Workspace, language: str, digest: str, *, embedder: str = EMBEDDER) -> str:
     """Puts a complete index of no content into the workspace and returns its digest."""
     workspace.indexes.write_bytes(f"{language}/{digest}/context/shard-00000.faiss", b"rows")
-    workspace.indexes.write_json(f"{language}/{digest}/manifest.json", {"format_version": 1})
+    workspace.indexes.write_json(f"{language}/{digest}/manifest.json", {"embedder_digest": embedder})
     return digest

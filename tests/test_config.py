@@ -19,6 +19,8 @@ from retrieveall.config import (
 from retrieveall.engine.transformers_engine import EngineConfig
 from retrieveall.errors import ConfigError
 from retrieveall.prompting.hierarchical import DEFAULT_BUDGET_TOKENS
+from retrieveall.retrieval.manifest import IndexOptions
+from retrieveall.retrieval.neighbourhood import DEFAULT_LAMBDA, DEFAULT_M, DEFAULT_N
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.data import RenderConfig
 
@@ -54,8 +56,8 @@ def test_an_empty_file_gives_the_defaults() -> None:
         ("prompt: {entity_examples: many}", "prompt.entity_examples is 'many'"),
         ("prompt: {entity_examples: 99}", "prompt.entity_examples is 99, expected 0 to 16"),
         ("prompt: {budget_tokens: 1}", "expected at least 64"),
-        ("retrieval: {index_kind: tree}", "index_kind"),
-        ("retrieval: {rows_per_shard: 0}", "rows_per_shard is 0"),
+        ("retrieval: {routing: dice}", "routing"),
+        ("retrieval: {routing_neighbours: 0}", "routing_neighbours is 0"),
         ("[1]", "expected an object"),
         ("a: b: c", "not valid YAML"),
         ("!!python/object/apply:os.system [ls]", "not valid YAML"),
@@ -70,6 +72,7 @@ def test_every_setting_has_an_environment_twin() -> None:
     environment = {
         "RETRIEVEALL_PROMPT_ENTITY_EXAMPLES": "8",
         "RETRIEVEALL_RETRIEVAL_ROUTING": "langid",
+        "RETRIEVEALL_SHARDS_ROWS_PER_SHARD": "9",
         "RETRIEVEALL_ENGINE_MAX_BATCH_ROWS": "7",
         "RETRIEVEALL_TRAINING_LEARNING_RATE": "1e-4",
         "RETRIEVEALL_TRAIN_CORPUS": "a flag of the command line",
@@ -80,6 +83,7 @@ def test_every_setting_has_an_environment_twin() -> None:
     assert found.retrieval == RetrievalConfig(routing="langid")
     engine = configured(EngineConfig, found.engine, source="engine", base_model="tiny")
     assert engine == EngineConfig(base_model="tiny", max_batch_rows=7)
+    assert configured(IndexOptions, found.shards, source="shards") == IndexOptions(rows_per_shard=9)
     training = configured(AdapterTrainingConfig, found.training, source="training", epochs=2, rank=None)
     assert training == AdapterTrainingConfig(learning_rate=1e-4, epochs=2)
 
@@ -101,4 +105,6 @@ def test_training_and_tagging_show_the_same_prompts_by_default() -> None:
         render.entity_examples,
         render.context_examples,
     )
+    assert (prompt.entity_examples, prompt.context_examples) == (DEFAULT_N, DEFAULT_M)
+    assert prompt.threshold_std == DEFAULT_LAMBDA
     assert prompt.budget_tokens == render.budget_tokens == DEFAULT_BUDGET_TOKENS

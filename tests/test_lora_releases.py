@@ -173,6 +173,19 @@ def test_an_index_must_be_complete(workspace: Workspace, tmp_path: Path) -> None
         workspace.releases.publish("nl", digest, "../../x", created_at=NOW)
 
 
+def test_adapter_and_index_must_be_of_one_embedder(workspace: Workspace, tmp_path: Path) -> None:
+    trained = add_adapter(workspace, tmp_path, embedder_digest=EMBEDDER)
+    free = add_adapter(workspace, tmp_path, seed=1, language="de")
+    other = "d" * 16
+    for language in ("nl", "de"):
+        add_index(workspace, language, INDEX, embedder=other)
+    with pytest.raises(IncompatibleArtefactError, match=f"{EMBEDDER}, here it is {other}"):
+        workspace.releases.publish("nl", trained, INDEX, created_at=NOW)
+    assert workspace.releases.publish("de", free, INDEX, created_at=NOW).embedder_digest == other
+    with pytest.raises(IncompatibleArtefactError, match="One release has one embedder"):
+        workspace.releases.publish("nl", trained, None, created_at=NOW)
+
+
 def test_a_crash_before_current_moves_leaves_one_whole_release(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from retrieveall.errors import ConflictError, IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.frozen import from_dict, to_dict
 from retrieveall.languages import POLYGLOT, check_language
-from retrieveall.lora.card import DevScores
+from retrieveall.lora.card import DevScores, check_compatible
 from retrieveall.lora.pool import AdapterPool
 from retrieveall.names import check_digest
 from retrieveall.storage import Store, json_bytes
@@ -269,10 +269,10 @@ class Releases:
         return self.indexes.exists(f"{language}/{check_digest(digest)}/{INDEX_MARKER}")
 
     def _check_wish(self, wish: Publication) -> None:
-        made_for = self.pool.get(wish.adapter).language
-        if made_for not in (wish.language, POLYGLOT):
+        card = self.pool.get(wish.adapter).card
+        if card.language not in (wish.language, POLYGLOT):
             raise InputError(
-                f"Adapter {wish.adapter} is for {made_for!r}, it cannot answer for {wish.language!r}."
+                f"Adapter {wish.adapter} is for {card.language!r}, it cannot answer for {wish.language!r}."
                 f" Choose one of {wish.language!r} or a polyglot one ({POLYGLOT})."
             )
         if wish.index is not None and not self._has_index(wish.language, wish.index):
@@ -280,6 +280,20 @@ class Releases:
                 f"There is no complete index {wish.index} for {wish.language!r} in {self.indexes.uri!r}."
                 " Make it first: `retrieveall index`."
             )
+        check_compatible(
+            card,
+            base_digest=card.base_digest,
+            embedder_digest=self._embedder_of(wish.language, wish.index),
+            prompt_format=card.prompt_format,
+        )
+
+    def _embedder_of(self, language: str, index: str | None) -> str | None:
+        """Returns what the index says made it."""
+        if index is None:
+            return None
+        manifest = self.indexes.read_json(f"{language}/{index}/{INDEX_MARKER}")
+        digest = manifest.get("embedder_digest") if isinstance(manifest, dict) else None
+        return check_digest(digest) if isinstance(digest, str) else None
 
     def _check_replaces(self, wish: Publication, in_use: ReleaseEntry | None) -> None:
         if in_use is None or in_use.adapter == wish.adapter:
@@ -321,13 +335,15 @@ class Releases:
         return release
 
     def _shared(self, languages: Mapping[str, ReleaseEntry]) -> dict[str, Any]:
-        """Returns the base, embedder and prompt format that all adapters agree on."""
+        """Returns the base, embedder and prompt format that all adapters and indexes agree on."""
         cards = {code: self.pool.get(entry.adapter).card for code, entry in languages.items()}
+        embedders = {
+            code: self._embedder_of(code, entry.index) or cards[code].embedder_digest
+            for code, entry in languages.items()
+        }
         return {
             "base_digest": _agreed("base model", {c: card.base_digest for c, card in cards.items()}),
-            "embedder_digest": _agreed(
-                "embedder", {c: card.embedder_digest for c, card in cards.items() if card.embedder_digest}
-            ),
+            "embedder_digest": _agreed("embedder", {c: digest for c, digest in embedders.items() if digest}),
             "prompt_format": _agreed("prompt format", {c: card.prompt_format for c, card in cards.items()}),
         }
 
