@@ -11,6 +11,9 @@ SchemeChoice = Literal["auto", "iob1", "iob2", "bioes", "io"]
 JoiningChoice = Literal["auto", "spaced", "unspaced", "characters"]
 SplitChoice = Literal["train", "dev", "test"]
 FormChoice = Literal["tokenised", "detokenised"]
+RoutingChoice = Literal["vote", "centroid", "langid"]
+RoutingOrOracle = Literal["vote", "centroid", "langid", "oracle"]
+OffsetsChoice = Literal["codepoint", "utf16"]
 OnOff = Literal["on", "off"]
 
 JsonFlag = Annotated[
@@ -25,6 +28,9 @@ LanguagesFlag = Annotated[
     str | None,
     typer.Option(metavar="nl,de", help="Languages, comma-separated. [default: all that there are]"),
 ]
+ExamplesFlag = Annotated[OnOff, typer.Option(help="Show retrieved examples in the prompts.")]
+ReleaseFlag = Annotated[int | None, typer.Option(help="Number of the release. [default: the current one]")]
+ThreadsFlag = Annotated[int, typer.Option(help="Threads of torch on a CPU.")]
 BaseModelFlag = Annotated[
     str | None,
     typer.Option(

@@ -15,9 +15,11 @@ import typer
 
 from retrieveall import __version__
 from retrieveall.cli import adapters, corpus, gc
+from retrieveall.cli.evaluate import eval_
 from retrieveall.cli.output import note, print_line
 from retrieveall.cli.process import set_defaults
 from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, Session
+from retrieveall.cli.tag import tag
 from retrieveall.cli.train import train
 from retrieveall.errors import RetrieveAllError
 
@@ -36,6 +38,8 @@ app = typer.Typer(
 )
 app.add_typer(corpus.app, name="corpus")
 app.command("train")(train)
+app.command("tag")(tag)
+app.command("eval")(eval_)
 app.add_typer(adapters.app, name="adapters")
 app.command("gc")(gc.gc)
 

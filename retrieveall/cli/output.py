@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
     from retrieveall.lora.card import DevScores
 
 
@@ -39,7 +41,6 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> None:
     """Writes a table to stdout; cells that are numbers stand to the right."""
-    from rich.console import Console
     from rich.table import Table
 
     rows = [list(row) for row in rows]
@@ -49,8 +50,16 @@ def print_table(
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
+    print_tables([table])
+
+
+def print_tables(tables: Iterable[RichTable]) -> None:
+    """Writes tables of rich to stdout, as wide as the terminal; 140 columns where there is none."""
+    from rich.console import Console
+
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    for table in tables:
+        console.print(table)
 
 
 def _cell(value: object) -> str:

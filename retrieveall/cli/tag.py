@@ -1,0 +1,112 @@
+"""``retrieveall tag``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from retrieveall.cli.flags import (
+    ExamplesFlag,
+    JsonFlag,
+    OffsetsChoice,
+    ReleaseFlag,
+    RoutingChoice,
+    ThreadsFlag,
+    split_list,
+)
+from retrieveall.cli.output import libraries_on_stderr, print_json, print_line, print_table
+from retrieveall.cli.progress import progress_bar
+from retrieveall.cli.session import Session
+
+
+def tag(
+    context: typer.Context,
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT…", help="Texts to tag; - reads one text a line from stdin.")
+    ],
+    language: Annotated[
+        str | None, typer.Option(help="Language of all texts. [default: each sentence is routed]")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="PER,LOC", help="Only these labels. [default: all]")
+    ] = None,
+    min_score: Annotated[float, typer.Option(help="Leave out entities below it, 0 to 1.")] = 0.0,
+    offsets: Annotated[
+        OffsetsChoice, typer.Option(help="Unit of offsets: Unicode code points or UTF-16 code units.")
+    ] = "codepoint",
+    explain: Annotated[bool, typer.Option("--explain", help="Also show the retrieved examples.")] = False,
+    routing: Annotated[
+        RoutingChoice | None, typer.Option(help="How adapters are chosen. [default: the workspace's, vote]")
+    ] = None,
+    examples: ExamplesFlag = "on",
+    release: ReleaseFlag = None,
+    threads: ThreadsFlag = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tags texts in any mix of the release's languages; --json prints the body of `POST /v1/tag`.
+
+    \b
+    Examples:
+      retrieveall tag "Angela Merkel met Barack Obama in Berlin." "Она живёт в Москве."
+      retrieveall tag --json --labels PER - < lines.txt
+    """
+    from retrieveall.answer import AnswerOptions, answer_body
+    from retrieveall.opening import OpenOptions, open_tagger
+    from retrieveall.tagger import TextInput
+
+    wanted = _read(texts)
+    options = AnswerOptions(
+        labels=frozenset(split_list(labels)) or None, min_score=min_score, offsets=offsets, explain=explain
+    )
+    opening = OpenOptions(release=release, routing=routing, examples=examples == "on", threads=threads)
+    with libraries_on_stderr(), progress_bar("tagging"):
+        inputs = [TextInput(text=text, language=language) for text in wanted]
+        with open_tagger(Session.of(context).open(), opening) as opened:
+            tagged = opened.tagger.tag(inputs, explain=explain)
+            body = answer_body(opened.tagger.release, wanted, tagged, options)
+    if as_json:
+        print_json(body)
+    else:
+        show_answer(wanted, body)
+
+
+def _read(texts: Sequence[str]) -> list[str]:
+    if list(texts) != ["-"]:
+        return list(texts)
+    return [line.rstrip("\n") for line in sys.stdin]
+
+
+def show_answer(texts: Sequence[str], body: Mapping[str, Any]) -> None:
+    """Prints each text, where its sentences went, and its entities.
+
+    Args:
+        texts: N texts.
+        body: What `retrieveall.answer.answer_body` made of them.
+    """
+    for text, result in zip(texts, body["results"], strict=True):
+        routes = ", ".join(dict.fromkeys(map(_route, result["sentences"]))) or "nothing to tag"
+        print_line(f"\n{text}\n  → {routes}")
+        entities = result["entities"]
+        if entities:
+            rows = [
+                [e["label"], e["text"], f"{e['start_char']}-{e['end_char']}", e["score"]] for e in entities
+            ]
+            print_table(["label", "entity", "characters", "score"], rows)
+        for sentence in result["sentences"]:
+            _show_examples(sentence.get("examples"))
+    print_line(f"\nrelease {body['release']}")
+
+
+def _route(sentence: Mapping[str, Any]) -> str:
+    how = "" if sentence["composition"] == "selection" else f" ({sentence['composition']})"
+    return f"{sentence['language']}{how}"
+
+
+def _show_examples(examples: Mapping[str, Any] | None) -> None:
+    for example in (examples or {}).get("entity", ()):
+        print_line(f"  example {example['similarity']:.2f}  {example['mention']} → {example['label']}")
+    for example in (examples or {}).get("context", ()):
+        print_line(f"  example {example['similarity']:.2f}  {example['text']}")
