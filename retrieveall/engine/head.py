@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.functional import embedding
 from torch.nn.utils.rnn import pad_sequence
 
 _PROBE_TOKENS = 8
@@ -80,5 +81,5 @@ class AllowedScorer:
     def _logits(self, states: torch.Tensor, ids_NK: torch.Tensor) -> torch.Tensor:
         if self._weight_VD is None:
             return states.gather(1, ids_NK)
-        logits_NK = torch.bmm(self._weight_VD[ids_NK], states[:, :, None])[:, :, 0]
+        logits_NK = torch.bmm(embedding(ids_NK, self._weight_VD), states[:, :, None])[:, :, 0]
         return logits_NK if self._bias_V is None else logits_NK + self._bias_V[ids_NK]

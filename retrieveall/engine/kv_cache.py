@@ -45,7 +45,7 @@ class _BufferLayer(DynamicLayer):
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Keeps some rows."""
         if self._buffers:
-            self._buffers = [buffer[indices] for buffer in self._buffers]
+            self._buffers = [buffer.index_select(0, indices) for buffer in self._buffers]
 
 
 def _buffer(like: torch.Tensor, tokens: int) -> torch.Tensor:
