@@ -21,9 +21,10 @@ from retrieveall.lora.card import AdapterCard, check_compatible
 from retrieveall.lora.releases import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
-from retrieveall.retrieval import Retriever
-from retrieveall.tagger import DocumentRouter, ServedAdapter, Tagger
-from retrieveall.types import Examples, Route
+from retrieveall.retrieval import LanguageIndex, Retriever
+from retrieveall.routing import ROUTERS, Routed, open_router
+from retrieveall.tagger import SentenceRouter, ServedAdapter, Tagger
+from retrieveall.types import Examples
 from retrieveall.workspace import Workspace
 
 
@@ -136,6 +137,11 @@ class ReleaseRetriever:
     def __init__(self, retriever: Retriever, cards: Mapping[str, AdapterCard]) -> None:
         self._retriever, self._cards = retriever, cards
 
+    @property
+    def indexes(self) -> Mapping[str, LanguageIndex]:
+        """The opened indexes by language."""
+        return self._retriever.indexes
+
     def retrieve_batch(
         self, language: str, texts: Sequence[str], embeddings: Vectors | None = None
     ) -> list[Examples]:
@@ -156,11 +162,11 @@ class ReleaseRetriever:
 class OracleRouter:
     """The router of evaluations that know each text's language; asked for any other text it refuses."""
 
-    def route_document(self, sentences: Sequence[str]) -> list[Route]:
+    def route(self, texts: Sequence[str], *, documents: Sequence[int] | None = None) -> Routed:
         """Raises ConfigError, always."""
         raise ConfigError(
             "Routing `oracle` was chosen, but a text names no language. Pin its language, or choose"
-            " vote, centroid or langid."
+            f" {', '.join(ROUTERS)}."
         )
 
 
@@ -228,7 +234,7 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
     opened = read_release(workspace, options)
     settings = workspace.settings()
     retriever = open_retriever(workspace, opened)
-    router = open_router(workspace, opened, retriever, options.routing or settings.retrieval.routing)
+    router = open_release_router(opened, retriever, options.routing or settings.retrieval.routing)
     engine = open_engine(workspace, opened, settings, threads=options.threads)
     generator = Generator(engine, engine.codec, budget_tokens=settings.prompt.budget_tokens)
     tagger = Tagger(
@@ -241,10 +247,14 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
     return OpenTagger(tagger=tagger, engine=engine, opened=opened)
 
 
-def open_router(
-    workspace: Workspace, opened: OpenRelease, retriever: ReleaseRetriever, routing: str
-) -> DocumentRouter:
-    """Opens the router of a release."""
+def open_release_router(opened: OpenRelease, retriever: ReleaseRetriever, routing: str) -> SentenceRouter:
+    """Opens the router of a release over the languages that have adapters.
+
+    Raises:
+        ConfigError: There is no router of that name.
+    """
     if routing == "oracle":
         return OracleRouter()
-    raise NotImplementedError
+    if routing not in ROUTERS:
+        raise ConfigError(f"Routing {routing!r} was given; choose one of {', '.join(ROUTERS)}, oracle.")
+    return open_router(routing, retriever.indexes, languages=tuple(opened.cards))

@@ -12,27 +12,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from retrieveall.embedding.protocol import Vectors
 from retrieveall.errors import InputError, NotFoundError
 from retrieveall.generation import Generated, GenerationTask, Generator
+from retrieveall.routing.router import Routed
 from retrieveall.text.sentences import check_text, split_sentences
 from retrieveall.types import Composition, Entity, Examples, Route, Span, TaggedSentence, TaggedText
 
 MIXTURE_ADAPTERS = 3  # RetrieveAll/LoraRetriever: a language without an adapter gets the mixture of top-3
 
 
-class DocumentRouter(Protocol):
-    """Chooses a language for every sentence of a document."""
+class SentenceRouter(Protocol):
+    """Chooses a language for every sentence."""
 
-    def route_document(self, sentences: Sequence[str]) -> list[Route]:
-        """Returns one route per sentence; sentences may lean on the document around them."""
+    def route(self, texts: Sequence[str], *, documents: Sequence[int] | None = None) -> Routed:
+        """Routes N sentences; those of one document (equal numbers) may lean on each other."""
         ...
 
 
 class ExampleRetriever(Protocol):
     """Finds the examples of sentences of one language."""
 
-    def retrieve_batch(self, language: str, texts: Sequence[str]) -> list[Examples]:
-        """Returns the examples of each text, strongest first."""
+    def retrieve_batch(
+        self, language: str, texts: Sequence[str], embeddings: Vectors | None = None
+    ) -> list[Examples]:
+        """Returns the examples of each text, strongest first.
+
+        Args:
+            language: Whose index is searched.
+            texts: N sentences.
+            embeddings: Their vectors ``(N, D)`` where the router made them.
+        """
         ...
 
 
@@ -88,7 +98,7 @@ class Tagger:
         *,
         release: int,
         adapters: Mapping[str, ServedAdapter],
-        router: DocumentRouter,
+        router: SentenceRouter,
         retriever: ExampleRetriever | None,
         generator: Generator,
     ) -> None:
@@ -113,37 +123,65 @@ class Tagger:
         """
         documents = [_as_input(item) for item in inputs]
         spans = plan_documents(documents, self.adapters, split=split)
-        routes = [self._route(d, s) for d, s in zip(documents, spans, strict=True)]
-        texts = [_sentence_texts(d, s) for d, s in zip(documents, spans, strict=True)]
-        flat_texts = [text for document in texts for text in document]
-        composed = [compose(route, self.adapters) for document in routes for route in document]
-        examples = self._retrieve(flat_texts, composed)
+        texts = sentence_texts(documents, spans)
+        routed = route_sentences(self._router, documents, spans)
+        composed = [compose(route, self.adapters) for route in routed.routes]
+        examples = retrieve_examples(self._retriever, texts, composed, routed.embeddings)
         answers = self._generator.generate(
-            [generation_task(t, c, e) for t, c, e in zip(flat_texts, composed, examples, strict=True)]
+            [generation_task(t, c, e) for t, c, e in zip(texts, composed, examples, strict=True)]
         )
-        return merge(
-            documents, spans, [r for d in routes for r in d], composed, answers, examples if explain else None
-        )
+        return merge(documents, spans, routed.routes, composed, answers, examples if explain else None)
 
-    def _route(self, document: TextInput, spans: Sequence[Span]) -> list[Route]:
-        if not spans:
-            return []
-        if document.language is not None:
-            return [pinned_route(document.language)] * len(spans)
-        return self._router.route_document(_sentence_texts(document, spans))
 
-    def _retrieve(self, texts: Sequence[str], composed: Sequence[Composed]) -> list[Examples]:
-        found = [Examples()] * len(texts)
-        if self._retriever is None:
-            return found
-        by_language: dict[str, list[int]] = defaultdict(list)
-        for index, item in enumerate(composed):
-            by_language[item.index_language].append(index)
-        for language, indices in by_language.items():
-            batch = self._retriever.retrieve_batch(language, [texts[i] for i in indices])
-            for index, examples in zip(indices, batch, strict=True):
-                found[index] = examples
+def sentence_texts(documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]) -> list[str]:
+    """Returns the sentences of all documents, in order."""
+    return [
+        document.text[span.start_char : span.end_char]
+        for document, sentences in zip(documents, spans, strict=True)
+        for span in sentences
+    ]
+
+
+def route_sentences(
+    router: SentenceRouter, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]
+) -> Routed:
+    """Routes the sentences of all documents together; those of a document that pins a language take it.
+
+    Returns:
+        S routes; the router's vectors where it saw every sentence, else None.
+    """
+    numbers = [number for number, sentences in enumerate(spans) for _ in sentences]
+    texts = sentence_texts(documents, spans)
+    free = [place for place, number in enumerate(numbers) if documents[number].language is None]
+    routed = router.route([texts[i] for i in free], documents=[numbers[i] for i in free]) if free else None
+    by_place = dict(zip(free, routed.routes, strict=True)) if routed else {}
+    routes = tuple(
+        by_place[place] if place in by_place else pinned_route(documents[number].language or "")
+        for place, number in enumerate(numbers)
+    )
+    saw_all = routed is not None and len(free) == len(numbers)
+    return Routed(routes=routes, embeddings=routed.embeddings if routed and saw_all else None)
+
+
+def retrieve_examples(
+    retriever: ExampleRetriever | None,
+    texts: Sequence[str],
+    composed: Sequence[Composed],
+    embeddings: Vectors | None,
+) -> list[Examples]:
+    """Retrieves for S sentences, one search per language; without a retriever there are no examples."""
+    found = [Examples()] * len(texts)
+    if retriever is None:
         return found
+    by_language: dict[str, list[int]] = defaultdict(list)
+    for place, item in enumerate(composed):
+        by_language[item.index_language].append(place)
+    for language, places in by_language.items():
+        vectors = None if embeddings is None else embeddings[places]
+        batch = retriever.retrieve_batch(language, [texts[i] for i in places], vectors)
+        for place, examples in zip(places, batch, strict=True):
+            found[place] = examples
+    return found
 
 
 def plan_documents(
@@ -279,7 +317,3 @@ def _as_input(item: str | TextInput) -> TextInput:
     if isinstance(item, str):
         return TextInput(text=item)
     raise InputError(f"A text of type {type(item).__name__} was given, expected str or TextInput.")
-
-
-def _sentence_texts(document: TextInput, spans: Sequence[Span]) -> list[str]:
-    return [document.text[span.start_char : span.end_char] for span in spans]
