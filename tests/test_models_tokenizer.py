@@ -38,7 +38,7 @@ def marker_ids() -> set[int]:
     return {codec().piece(marker)[0] for marker in SPELLED_MARKERS}
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(text=MIXED_TEXT)
 @example(text="e\u0301\u0301 \u200dx\u200cy 🇩🇪 \x00\ufeff")
 def test_units_decode_to_themselves_one_by_one(text: str) -> None:
@@ -48,7 +48,7 @@ def test_units_decode_to_themselves_one_by_one(text: str) -> None:
     assert codec().spelling(encoded.ids) == "".join(pieces)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(text=ANY_TEXT)
 def test_running_text_survives_with_its_white_space(text: str) -> None:
     if any(marker in text for marker in SPELLED_MARKERS):
@@ -57,7 +57,7 @@ def test_running_text_survives_with_its_white_space(text: str) -> None:
     assert codec().spelling(ids) == text
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(text=MIXED_TEXT)
 @example(text="Paris, in东京และ서울에 l'eau x² ａｂ１ ーー々〇")
 def test_a_unit_has_the_same_ids_alone_and_in_running_text(text: str) -> None:
@@ -83,7 +83,7 @@ def test_markers_have_different_ids_and_stay_within_the_asked_size() -> None:
     assert len(trained()) == 420
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(parts=st.lists(st.sampled_from((*SPELLED_MARKERS, *"\n <>:a東", "PER", "Tags")), max_size=12))
 def test_user_text_never_yields_a_marker(parts: list[str]) -> None:
     text = "".join(parts)

@@ -44,7 +44,7 @@ def codec() -> PromptCodec:
     return PromptCodec(tiny_tokenizer())
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 500), max_size=300),
     batch_rows=st.integers(1, 9),
@@ -69,6 +69,7 @@ def test_batches_are_shuffled_and_of_close_lengths() -> None:
     assert batches != list(epoch_batches(lengths, 8, random.Random(1)))
 
 
+@settings(max_examples=40)
 @given(seed=st.integers(0, 500), n=st.integers(0, 12), m=st.integers(0, 6))
 def test_dropped_examples_leave_the_strongest_in_order(seed: int, n: int, m: int) -> None:
     config = RenderConfig(entity_examples=n, context_examples=m, drop_rate=0.4)
@@ -127,7 +128,7 @@ def test_rendering_is_decided_by_the_given_randomness_and_keeps_to_the_budget() 
 IDS = st.lists(st.integers(3, 90), min_size=1, max_size=9).map(tuple)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(pairs=st.lists(st.tuples(IDS, IDS), min_size=1, max_size=5))
 def test_a_batch_can_be_read_back_row_by_row(pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
     rows = [RenderedRow(prompt_ids=prompt, target_ids=target) for prompt, target in pairs]
