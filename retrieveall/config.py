@@ -60,7 +60,7 @@ class RetrievalConfig:
 
     embedder: str = "ngram"
     routing: Routing = "vote"
-    routing_neighbours: int = 10
+    routing_neighbours: int = 20
 
     def __post_init__(self) -> None:
         _require(

@@ -309,7 +309,8 @@ class Store:
 
     def _stored(self, info: pafs.FileInfo) -> StoredFile:
         modified = None if info.mtime_ns is None else info.mtime_ns / 1e9
-        path = info.path.removeprefix(self.root).lstrip("/")
+        # some filesystems list with a leading slash what was asked for without one
+        path = info.path.lstrip("/").removeprefix(self.root.lstrip("/")).lstrip("/")
         folder = info.type == pafs.FileType.Directory
         return StoredFile(path=path, size_bytes=info.size or 0, modified_s=modified, is_folder=folder)
 
@@ -374,12 +375,10 @@ class Store:
         temporary = target.parent / temporary_name()
         temporary.mkdir(parents=True)
         try:
-            pafs.copy_files(
-                self.full_path(path),
-                str(temporary),
-                source_filesystem=self.filesystem,
-                destination_filesystem=pafs.LocalFileSystem(),
-            )
+            for file in self.files(path):
+                copy = temporary / file.path.removeprefix(f"{path}/")
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                pafs.copy_files(self.full_path(file.path), str(copy), self.filesystem, pafs.LocalFileSystem())
             rename_unless_taken(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -20,8 +20,9 @@ import yaml
 from retrieveall.config import Settings, parse_yaml, settings_from_dict, with_environment
 from retrieveall.errors import ConfigError, IncompatibleArtefactError, NotFoundError
 from retrieveall.frozen import from_dict, to_dict
+from retrieveall.languages import check_language
 from retrieveall.lora.pool import AdapterPool
-from retrieveall.lora.releases import Releases
+from retrieveall.lora.releases import INDEX_MARKER, Releases
 from retrieveall.names import check_digest, check_name
 from retrieveall.storage import Store
 
@@ -149,7 +150,13 @@ class Workspace:
         Raises:
             NotFoundError: There is no such index.
         """
-        return self.indexes.fetch_folder(f"{language}/{check_digest(digest)}", digest, cache=self.cache)
+        path = f"{check_language(language)}/{check_digest(digest)}"
+        if not self.indexes.exists(f"{path}/{INDEX_MARKER}"):
+            raise NotFoundError(
+                f"There is no complete index {path} in {self.indexes.uri!r}."
+                " Make it first: `retrieveall index`."
+            )
+        return self.indexes.fetch_folder(path, digest, cache=self.cache)
 
     def state(self) -> WorkspaceState:
         """Reads ``retrieveall.yaml``.

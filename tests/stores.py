@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import fsspec  # type: ignore[import-untyped]  # publishes no types
 import pyarrow.fs as pafs
 import torch
 from safetensors.torch import save_file
@@ -24,6 +25,13 @@ def remote_store(folder: Path) -> Store:
     subtree = pafs.SubTreeFileSystem(str(folder), pafs.LocalFileSystem())
     subtree.create_dir("bucket")
     return Store(uri="remote://bucket", filesystem=subtree, root="bucket")
+
+
+def memory_store(name: str) -> Store:
+    """Returns a store on a filesystem of fsspec, which knows no times and lists with leading slashes."""
+    filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(fsspec.filesystem("memory")))
+    filesystem.create_dir(name)
+    return Store(uri=f"memory://{name}", filesystem=filesystem, root=name)
 
 
 def remote_workspace(folder: Path) -> Workspace:

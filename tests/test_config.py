@@ -21,6 +21,7 @@ from retrieveall.errors import ConfigError
 from retrieveall.prompting.hierarchical import DEFAULT_BUDGET_TOKENS
 from retrieveall.retrieval.manifest import IndexOptions
 from retrieveall.retrieval.neighbourhood import DEFAULT_LAMBDA, DEFAULT_M, DEFAULT_N
+from retrieveall.routing.vote import DEFAULT_K
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.data import RenderConfig
 
@@ -107,4 +108,5 @@ def test_training_and_tagging_show_the_same_prompts_by_default() -> None:
     )
     assert (prompt.entity_examples, prompt.context_examples) == (DEFAULT_N, DEFAULT_M)
     assert prompt.threshold_std == DEFAULT_LAMBDA
+    assert RetrievalConfig().routing_neighbours == DEFAULT_K
     assert prompt.budget_tokens == render.budget_tokens == DEFAULT_BUDGET_TOKENS

@@ -66,12 +66,13 @@ def test_digests_never_leave_the_pool(workspace: Workspace, digest: str) -> None
 
 def test_what_is_not_there_is_not_found(workspace: Workspace, tmp_path: Path) -> None:
     digest = add_adapter(workspace, tmp_path)
+    assert workspace.pool.has(digest)
     with pytest.raises(NotFoundError, match="adapters list"):
         workspace.pool.get("0" * 16)
     (workspace.pool.path(digest) / "card.json").unlink()
     with pytest.raises(NotFoundError):
         workspace.pool.get(digest)
-    assert workspace.pool.list() == ()
+    assert workspace.pool.list() == () and not workspace.pool.has(digest)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"language": "nl"}', "\0"])

@@ -11,11 +11,13 @@ import pytest
 
 from retrieveall.errors import ConfigError, ConflictError, InputError, NotFoundError
 from retrieveall.storage import TEMPORARY_PREFIX, Store
-from tests.stores import remote_store
+from tests.stores import memory_store, remote_store
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", "remote", "fsspec"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "fsspec":
+        return memory_store(tmp_path.name)
     if request.param == "remote":
         return remote_store(tmp_path)
     return Store.open(tmp_path / "local", create=True)

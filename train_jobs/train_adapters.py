@@ -212,7 +212,9 @@ def _fit(workspace: Workspace, spec: RunSpec, resources: Resources) -> TrainOutc
     run = workspace.run(spec.run_name)
     if run.exists(RESULT):
         kept = from_dict(TrainOutcome, run.read_json(RESULT), source=RESULT)
-        return replace(kept, reused=True, seconds=0.0)
+        # where `gc` took the adapter, Ray Train hands out the finished run's checkpoint again
+        if kept.adapter is not None and workspace.pool.has(kept.adapter):
+            return replace(kept, reused=True, seconds=0.0)
     trainer = TorchTrainer(
         _worker_loop,
         train_loop_config={"workspace": workspace, "spec": spec, "device": resources.device},

@@ -92,6 +92,13 @@ class AdapterPool:
         language = self._language_of(digest)
         return PoolAdapter(digest=digest, card=self._card(language, digest))
 
+    def has(self, digest: str) -> bool:
+        """Tells whether an adapter is there."""
+        try:
+            return bool(self._language_of(digest))
+        except NotFoundError:
+            return False
+
     def list(self, language: str | None = None) -> tuple[PoolAdapter, ...]:
         """Returns all adapters, or those of one language, by language and time of making.
 
