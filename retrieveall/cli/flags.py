@@ -13,6 +13,7 @@ SplitChoice = Literal["train", "dev", "test"]
 FormChoice = Literal["tokenised", "detokenised"]
 RoutingChoice = Literal["vote", "centroid", "langid"]
 RoutingOrOracle = Literal["vote", "centroid", "langid", "oracle"]
+IndexKindChoice = Literal["auto", "flat", "ivf", "hnsw"]
 OffsetsChoice = Literal["codepoint", "utf16"]
 OnOff = Literal["on", "off"]
 

@@ -16,6 +16,7 @@ import typer
 from retrieveall import __version__
 from retrieveall.cli import adapters, corpus, gc
 from retrieveall.cli.evaluate import eval_
+from retrieveall.cli.index import index
 from retrieveall.cli.output import note, print_line
 from retrieveall.cli.process import set_defaults
 from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, Session
@@ -37,6 +38,7 @@ app = typer.Typer(
     context_settings={"auto_envvar_prefix": "RETRIEVEALL", "help_option_names": ["-h", "--help"]},
 )
 app.add_typer(corpus.app, name="corpus")
+app.command("index")(index)
 app.command("train")(train)
 app.command("tag")(tag)
 app.command("eval")(eval_)

@@ -160,7 +160,7 @@ def training_config(settings: Settings, recipe: dict[str, Any]) -> AdapterTraini
     Raises:
         ConfigError: A field is unknown or does not fit.
     """
-    from retrieveall.frozen import from_dict
+    from retrieveall.config import configured
     from retrieveall.training.adapter import AdapterTrainingConfig
 
     stored = dict(settings.training)
@@ -171,9 +171,8 @@ def training_config(settings: Settings, recipe: dict[str, Any]) -> AdapterTraini
         "budget_tokens": prompt.budget_tokens,
         **stored.pop("render", {}),
     }
-    return from_dict(
-        AdapterTrainingConfig, {**stored, **recipe, "render": render}, source="training settings"
-    )
+    source = "settings of training"
+    return configured(AdapterTrainingConfig, stored, source=source, render=render, **recipe)
 
 
 def _gpus(wanted: float | None) -> float:
