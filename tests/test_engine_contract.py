@@ -14,7 +14,14 @@ import pytest
 from retrieveall.engine.echo import EchoEngine
 from retrieveall.engine.protocol import Decoded, EngineStats, Row
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
-from retrieveall.errors import ConfigError, DeadlineExceeded, EngineClosed, InputError, Overloaded
+from retrieveall.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    EngineClosed,
+    InputError,
+    NotFoundError,
+    Overloaded,
+)
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.prompting.hierarchical import build_prompt
 from retrieveall.types import Examples
@@ -140,7 +147,7 @@ def test_a_passed_deadline_fails_the_row(factory: Factory) -> None:
 
 
 def submit_until_refused(engine: AnyEngine, row: Row) -> tuple[list[Future[Decoded]], Overloaded]:
-    accepted = []
+    accepted: list[Future[Decoded]] = []
     for _ in range(500):
         try:
             future = engine.submit(row)
@@ -191,5 +198,8 @@ def test_settings_are_checked(field: str, value: object) -> None:
 
 
 def test_a_base_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="neither `tiny` nor a folder"):
+        TransformersEngine(EngineConfig(base_model=tmp_path), no_adapter)
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="cannot be loaded"):
         TransformersEngine(EngineConfig(base_model=tmp_path), no_adapter)

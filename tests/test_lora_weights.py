@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +22,8 @@ def folder(tmp_path: Path) -> Path:
     return save_tiny_adapter(tmp_path / "adapter", tiny_model(), rank=8, alpha=24.0)
 
 
-def load(folder: Path, **model: int) -> LoraWeights:
-    base = tiny_model(**model)
+def load(folder: Path, **overrides: Any) -> LoraWeights:
+    base: Any = tiny_model(**overrides)
     _, shapes = attach_lora(base, skip=base.get_output_embeddings())
     return load_lora(folder, shapes, dtype=torch.float32, device=CPU)
 

@@ -14,11 +14,11 @@ from transformers.cache_utils import Cache, DynamicLayer
 _GROWTH_TOKENS = 32
 
 
-class _BufferLayer(DynamicLayer):
+class _BufferLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers' cache is not annotated
     """One layer: ``keys`` and ``values`` are views (rows, heads, tokens so far, head size) of buffers."""
 
     def __init__(self, **_: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._buffers: list[torch.Tensor] = []
         self._tokens = 0
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from retrieveall.engine.automaton import TagLineAutomaton, label_grammar
 from retrieveall.engine.batch import DecodingBatch, LiveRow, decode
@@ -29,6 +28,7 @@ from retrieveall.errors import ConfigError, EngineClosed, InputError
 from retrieveall.lora.bank import AdapterBank
 from retrieveall.lora.layers import LoraPlan, attach_lora
 from retrieveall.lora.weights import LoraWeights, fused, load_lora
+from retrieveall.models.base import BaseModel, open_base
 from retrieveall.prompting.codec import PromptCodec
 
 _DTYPES = {
@@ -44,7 +44,7 @@ class EngineConfig:
     """Settings of a `TransformersEngine`.
 
     Attributes:
-        base_model: A folder or a Hugging Face id.
+        base_model: ``tiny``, a folder or a Hugging Face id.
         dtype: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         device: As torch spells it, such as ``cpu`` or ``cuda``.
         max_batch_rows: Rows decoded together.
@@ -83,13 +83,16 @@ class TransformersEngine:
         codec: Encodes what rows are made of.
 
     Raises:
+        NotFoundError: There is no such base.
         ConfigError: The base cannot be loaded.
     """
 
     def __init__(self, config: EngineConfig, resolve_adapter: Callable[[str], Path]) -> None:
         self.config = config
-        self.tokenizer, model = _load_base(config)
-        self.codec = PromptCodec(self.tokenizer)
+        base = _open(config)
+        model, self._pad_id = base.model, base.pad_id
+        self.tokenizer: Any = base.tokenizer
+        self.codec: PromptCodec = base.codec
         self._device = torch.device(config.device)
         self._max_positions: int | None = getattr(model.config, "max_position_embeddings", None)
         self._window_tokens: int | None = getattr(model.config, "sliding_window", None)
@@ -132,7 +135,8 @@ class TransformersEngine:
     def _fitting(self, tickets: Sequence[Ticket]) -> list[Ticket]:
         """Puts rows back whose adapters would not fit into memory together with the others'."""
         digests: set[str] = set()
-        fitting, others = [], []
+        fitting: list[Ticket] = []
+        others: list[Ticket] = []
         for ticket in tickets:
             own = {digest for digest, _ in ticket.row.adapters}
             if not fitting or len(digests | own) <= self.config.adapter_capacity:
@@ -159,7 +163,7 @@ class TransformersEngine:
             DecodingBatch(
                 self._scorer,
                 rows,
-                pad_id=self.codec.end_id,
+                pad_id=self._pad_id,
                 device=self._device,
                 window_tokens=self._window_tokens,
             ),
@@ -252,15 +256,11 @@ def _order(ticket: Ticket) -> tuple[object, ...]:
     return (ticket.row.composition, ticket.row.adapters, len(ticket.row.prompt_ids))
 
 
-def _load_base(config: EngineConfig) -> tuple[Any, Any]:
-    tokenizers: Any = AutoTokenizer
-    models: Any = AutoModelForCausalLM
+def _open(config: EngineConfig) -> BaseModel:
     try:
-        tokenizer = tokenizers.from_pretrained(config.base_model)
-        model = models.from_pretrained(config.base_model, dtype=_DTYPES[config.dtype])
+        return open_base(str(config.base_model), dtype=_DTYPES[config.dtype], device=config.device)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"The base model {str(config.base_model)!r} cannot be loaded: {error} Give a folder with a causal"
             " LM and its tokenizer, or a Hugging Face id."
         ) from error
-    return tokenizer, model.to(config.device).eval().requires_grad_(False)
