@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from retrieveall.engine.protocol import Decoded, Engine, Row
-from retrieveall.errors import Overloaded
+from retrieveall.errors import DeadlineExceeded, Overloaded
 from retrieveall.prompting.codec import EncodedText, PromptCodec
 from retrieveall.prompting.hierarchical import DEFAULT_BUDGET_TOKENS, build_prompt
 from retrieveall.text.windows import split_windows
 from retrieveall.types import Composition, Entity, Examples, Span
 
 _WINDOW_SHARE = 0.6  # of the prompt budget; the rest is for examples and markers
-_ROW_TIMEOUT_S = 600.0
+ROW_TIMEOUT_S = 600.0  # without a word from the engine; an own deadline usually passes long before
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,12 +74,19 @@ class Generator:
         engine: Decodes rows.
         codec: The engine's codec.
         budget_tokens: Longest prompt.
+        row_timeout_s: How long the oldest row may take.
     """
 
     def __init__(
-        self, engine: Engine, codec: PromptCodec, *, budget_tokens: int = DEFAULT_BUDGET_TOKENS
+        self,
+        engine: Engine,
+        codec: PromptCodec,
+        *,
+        budget_tokens: int = DEFAULT_BUDGET_TOKENS,
+        row_timeout_s: float = ROW_TIMEOUT_S,
     ) -> None:
         self._engine, self._codec, self._budget_tokens = engine, codec, budget_tokens
+        self._row_timeout_s = row_timeout_s
 
     def generate(self, tasks: Sequence[GenerationTask]) -> list[Generated]:
         """Tags sentences of any languages together, answers in the order of the tasks.
@@ -87,7 +94,8 @@ class Generator:
         When the engine is full this waits for the oldest row and tries again.
 
         Raises:
-            DeadlineExceeded: A task's deadline passed.
+            DeadlineExceeded: A task's deadline passed, or the engine gave no answer in time.
+            Overloaded: The engine is full of other callers' rows.
             RetrieveAllError: Whatever the engine says of an adapter that cannot be used.
         """
         windows = (window for index, task in enumerate(tasks) for window in self._windows(index, task))
@@ -123,10 +131,10 @@ class Generator:
         try:
             for window in windows:
                 while (future := self._try_submit(window.row, can_wait=bool(pending))) is None:
-                    yield _take(pending)
+                    yield self._take(pending)
                 pending.append((window, future))
             while pending:
-                yield _take(pending)
+                yield self._take(pending)
         finally:
             for _, future in pending:
                 future.cancel()
@@ -139,12 +147,16 @@ class Generator:
                 raise
             return None
 
-
-def _take(pending: deque[tuple[_Window, Future[Decoded]]]) -> tuple[_Window, Decoded]:
-    window, future = pending[0]
-    decoded = future.result(timeout=_ROW_TIMEOUT_S)
-    pending.popleft()
-    return window, decoded
+    def _take(self, pending: deque[tuple[_Window, Future[Decoded]]]) -> tuple[_Window, Decoded]:
+        window, future = pending[0]
+        wait([future], timeout=self._row_timeout_s)
+        if not future.done():
+            raise DeadlineExceeded(
+                f"The engine gave no answer for {self._row_timeout_s:.0f} s. Send fewer texts at once, or look"
+                " at the engine's log."
+            )
+        pending.popleft()
+        return window, future.result()
 
 
 def _joined(text: str, parts: Sequence[tuple[_Window, Decoded]]) -> Generated:

@@ -13,12 +13,14 @@ from retrieveall.types import Span
 
 _STOPS = frozenset(".!?;:。！？；：\n")
 _PUNCTUATION = frozenset(",、，()[]{}«»„“”\"/|–—-")
+_BYTES_PER_CHAR = 4  # of UTF-8, at most
 
 
 def split_windows(text: str, encoded: EncodedText, *, max_tokens: int) -> tuple[Span, ...]:
     """Returns character ranges of at most ``max_tokens`` tokens each that cover all units.
 
-    A single unit with more tokens than that gets a window of its own.
+    A single unit with more tokens than that (a long address, an encoded picture) is cut between
+    characters, into pieces that fit with any tokenizer that needs at most one token per byte.
 
     Args:
         text: The sentence.
@@ -30,12 +32,21 @@ def split_windows(text: str, encoded: EncodedText, *, max_tokens: int) -> tuple[
     first = 0
     while first < len(sizes):
         end = _last_fitting(sizes, first, max_tokens)
+        if sizes[first] > max_tokens:
+            windows += _pieces(encoded.units[first], max(1, (max_tokens - 1) // _BYTES_PER_CHAR))
+            first += 1
+            continue
         if end < len(sizes):
             end = _best_cut(text, encoded.units, first, end)
         units = encoded.units
         windows.append(Span(start_char=units[first].start_char, end_char=units[end - 1].end_char))
         first = end
     return tuple(windows)
+
+
+def _pieces(unit: Span, size: int) -> list[Span]:
+    starts = range(unit.start_char, unit.end_char, size)
+    return [Span(start_char=at, end_char=min(at + size, unit.end_char)) for at in starts]
 
 
 def _last_fitting(sizes: Sequence[int], first: int, max_tokens: int) -> int:

@@ -17,6 +17,7 @@ from retrieveall.evaluation.language import evaluate
 from retrieveall.generation import GenerationTask, Generator
 from retrieveall.lora.card import DevScores
 from retrieveall.models.base import base_folder, open_base
+from retrieveall.prompting.hierarchical import DEFAULT_BUDGET_TOKENS
 from retrieveall.training.adapter import AdapterTraining, AdapterTrainingConfig, Progress
 from retrieveall.training.data import TrainingRow
 from retrieveall.types import Examples, Sentence
@@ -119,7 +120,14 @@ def train_adapter(
 
 
 def measure_dev(
-    base_model: str, adapter: Path, dev: SplitInput, labels: Sequence[str], *, device: Device, seed: int = 0
+    base_model: str,
+    adapter: Path,
+    dev: SplitInput,
+    labels: Sequence[str],
+    *,
+    device: Device,
+    budget_tokens: int = DEFAULT_BUDGET_TOKENS,
+    seed: int = 0,
 ) -> DevScores | None:
     """Measures the strict F1 of an adapter on dev sentences, None where there are none.
 
@@ -129,6 +137,7 @@ def measure_dev(
         dev: The sentences and their examples.
         labels: Labels the adapter may emit.
         device: Where to compute.
+        budget_tokens: Longest prompt, as in training.
         seed: Of the bootstrap interval.
     """
     if not dev.sentences:
@@ -143,7 +152,7 @@ def measure_dev(
             GenerationTask(text=s.text, labels=tuple(labels), adapters=(("candidate", 1.0),), examples=e)
             for s, e in zip(dev.sentences, dev.examples, strict=True)
         ]
-        answers = Generator(engine, engine.codec).generate(tasks)
+        answers = Generator(engine, engine.codec, budget_tokens=budget_tokens).generate(tasks)
     finally:
         engine.close()
     score = evaluate(dev.sentences, [a.entities for a in answers], seed=seed).scores["strict"]
