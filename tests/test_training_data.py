@@ -21,6 +21,7 @@ from retrieveall.training.data import (
     collate,
     drop_examples,
     epoch_batches,
+    fits_budget,
     render_row,
 )
 from retrieveall.types import ContextExample, EntityExample, Examples
@@ -123,6 +124,21 @@ def test_rendering_is_decided_by_the_given_randomness_and_keeps_to_the_budget() 
     assert rows == [render_row(ROW, codec(), config, random.Random(seed)) for seed in range(40)]
     assert len(set(rows)) > 5
     assert max(len(row.prompt_ids) for row in rows) <= 60
+
+
+LONG = annotated("[Anna](PER) flew" + " far" * 20)
+
+
+@pytest.mark.parametrize(
+    "row", [replace(ROW, sentence=LONG), replace(ROW, detokenised=LONG)], ids=["tokens", "prose"]
+)
+def test_a_row_fits_only_when_both_text_forms_do(row: TrainingRow) -> None:
+    prompt = build_prompt(codec(), codec().text(LONG.text), Examples())
+    exact = RenderConfig(budget_tokens=len(prompt.ids))
+    assert fits_budget(row, codec(), exact)
+    assert not fits_budget(row, codec(), replace(exact, budget_tokens=exact.budget_tokens - 1))
+    for seed in range(20):
+        render_row(row, codec(), exact, random.Random(seed))  # never too long, whichever form is drawn
 
 
 IDS = st.lists(st.integers(3, 90), min_size=1, max_size=9).map(tuple)

@@ -32,6 +32,7 @@ from retrieveall.training.data import (
     TrainingRow,
     collate,
     epoch_batches,
+    fits_budget,
     render_row,
 )
 
@@ -140,8 +141,7 @@ class AdapterTraining:
         self.history: list[dict[str, float]] = []
 
     def _fitting(self, rows: Sequence[TrainingRow]) -> list[TrainingRow]:
-        limit = self.config.render.budget_tokens - 8
-        return [row for row in rows if len(self._codec.text(row.sentence.text).ids) <= limit]
+        return [row for row in rows if fits_budget(row, self._codec, self.config.render)]
 
     @property
     def steps_per_epoch(self) -> int:

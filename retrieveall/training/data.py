@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retrieveall.prompting.codec import PromptCodec
+from retrieveall.prompting.codec import TAGS, TEXT, PromptCodec
 from retrieveall.prompting.hierarchical import build_prompt
 from retrieveall.types import Examples, Sentence
 
@@ -59,6 +59,12 @@ class RenderedRow:
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.target_ids)
+
+
+def fits_budget(row: TrainingRow, codec: PromptCodec, config: RenderConfig) -> bool:
+    """Says whether both text forms of a row fit the prompt budget, if need be without examples."""
+    room = config.budget_tokens - len((*codec.start_ids, *codec.piece(TEXT), *codec.piece(TAGS)))
+    return all(len(codec.text(form.text).ids) <= room for form in (row.sentence, row.detokenised))
 
 
 def render_row(row: TrainingRow, codec: PromptCodec, config: RenderConfig, rng: random.Random) -> RenderedRow:
