@@ -15,8 +15,9 @@ import torch
 from retrieveall.config import Settings, configured
 from retrieveall.embedding.protocol import Vectors
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
-from retrieveall.errors import ConfigError, NotFoundError
+from retrieveall.errors import ConfigError, InputError, NotFoundError
 from retrieveall.generation import Generator
+from retrieveall.languages import POLYGLOT
 from retrieveall.lora.card import AdapterCard, check_compatible
 from retrieveall.lora.releases import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
@@ -85,6 +86,7 @@ def read_release(workspace: Workspace, options: OpenOptions) -> OpenRelease:
 
     Raises:
         NotFoundError: There is no release, or it lacks a language that was asked for.
+        InputError: An adapter was chosen for another language than its own.
         IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
         ConfigError: The workspace has no base model yet.
     """
@@ -112,6 +114,11 @@ def _with_adapters(workspace: Workspace, release: Release, options: OpenOptions)
     languages: dict[str, ReleaseEntry] = dict(release.languages)
     for language, digest in options.adapters.items():
         card = workspace.pool.get(digest).card
+        if card.language not in (language, POLYGLOT):
+            raise InputError(
+                f"Adapter {digest} is for {card.language!r}, it cannot answer for {language!r}."
+                f" Name it as {card.language}@{digest}."
+            )
         languages[language] = ReleaseEntry(adapter=digest, index=card.index_digest)
     if options.languages is not None:
         missing = [code for code in options.languages if code not in languages]

@@ -1,10 +1,8 @@
 """Trains adapters with Ray Train: one run per language, side by side as far as the resources reach.
 
-A thin shell over `retrieveall.training`: what a run reads is named by a `RunSpec`, its folder in
-``runs/`` by language and digest of that spec. A run that was killed goes on from its last
-checkpoint when the same command is given again; one that is finished is not trained twice.
-
-    python -m train_jobs.train_adapters --workspace W --corpus panx --languages nl,de
+A thin shell over `retrieveall.training`, started by `retrieveall train`: what a run reads is named by
+a `RunSpec`, its folder in ``runs/`` by language and digest of that spec. A run that was killed goes on
+from its last checkpoint when the same command is given again; a finished one is not trained twice.
 """
 
 from __future__ import annotations
@@ -35,6 +33,7 @@ from retrieveall.workspace import Workspace
 
 RESULT = "result.json"
 PROGRESS = "progress.json"
+DEV = "dev.json"  # of a finished run's checkpoint, and of no other
 _PROGRESS_SECONDS = 2.0
 
 OnProgress = Callable[[str, int, int], None]
@@ -138,7 +137,9 @@ def train_adapters(
     """
     outcomes: dict[str, TrainOutcome] = {}
     for stage in stages:
-        specs = [_continued(spec, outcomes) for spec in stage]
+        ready, stranded = _continued(stage, outcomes)
+        outcomes.update((outcome.language, outcome) for outcome in stranded)
+        specs = [replace(spec, workers=resources.workers_per_language) for spec in ready]
         waiting = {_fit.remote(workspace, spec, resources): spec for spec in specs}
         for outcome in _gather(workspace, waiting, on_progress):
             outcomes[outcome.language] = outcome
@@ -146,10 +147,19 @@ def train_adapters(
     return TrainReport(outcomes=tuple(outcomes.values()), release=release)
 
 
-def _continued(spec: RunSpec, outcomes: Mapping[str, TrainOutcome]) -> RunSpec:
-    if spec.continues is None:
-        return spec
-    return replace(spec, initial_adapter=outcomes[spec.continues].adapter)
+def _continued(
+    stage: Sequence[RunSpec], outcomes: Mapping[str, TrainOutcome]
+) -> tuple[list[RunSpec], list[TrainOutcome]]:
+    """Gives the runs of a stage the adapters that they continue; those whose adapter failed fail too."""
+    ready, stranded = [], []
+    for spec in stage:
+        adapter = outcomes[spec.continues].adapter if spec.continues is not None else None
+        if spec.continues is None or adapter is not None:
+            ready.append(replace(spec, initial_adapter=adapter))
+        else:
+            error = f"The run of {spec.continues!r}, which this one continues, failed. Mend that one first."
+            stranded.append(TrainOutcome(language=spec.language, run=spec.run_name, error=error))
+    return ready, stranded
 
 
 def _gather(workspace: Workspace, waiting: dict[Any, RunSpec], on_progress: OnProgress) -> list[TrainOutcome]:
@@ -237,8 +247,8 @@ def _fit(workspace: Workspace, spec: RunSpec, resources: Resources) -> TrainOutc
 
 
 def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutcome:
-    values = json.loads((checkpoint / "dev.json").read_text())
-    dev = from_dict(DevScores, values, source="dev.json") if values else None
+    values = json.loads((checkpoint / DEV).read_text())
+    dev = from_dict(DevScores, values, source=DEV) if values else None
     digest = workspace.pool.add(checkpoint / "adapter", adapter_card(spec, dev))
     return TrainOutcome(
         language=spec.language, run=spec.run_name, adapter=digest, index=spec.index_digest, dev=dev
@@ -276,36 +286,52 @@ def adapter_card(spec: RunSpec, dev: DevScores | None) -> AdapterCard:
 def _worker_loop(loop_config: dict[str, Any]) -> None:
     """What every Ray Train worker runs."""
     workspace, spec, device = loop_config["workspace"], loop_config["spec"], loop_config["device"]
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    inputs = load_inputs(workspace, spec)
-    reporter = _Reporter(workspace, spec, rank)
-    resumed = ray.train.get_checkpoint()
+    rank = ray.train.get_context().get_world_rank()
     with tempfile.TemporaryDirectory() as scratch:
-        resume = Path(scratch) / "resume" if resumed else None
-        if resumed and resume:
-            resumed.to_directory(resume)
-        finished = Path(scratch) / "finished"
-        finished.mkdir()
-        train_adapter(
-            spec.base_model,
-            inputs.train,
-            inputs.dev,
-            spec.config,
-            finished / "adapter",
-            device=device,
-            on_progress=reporter,
-            resume=resume,
-            initial=workspace.pool.path(spec.initial_adapter) if spec.initial_adapter else None,
-            rank=rank,
-            world_size=world_size,
-        )
-        if rank == 0:
-            dev = measure_dev(
-                spec.base_model, finished / "adapter", inputs.measured, spec.labels, device=device
-            )
-            (finished / "dev.json").write_text(json.dumps(to_dict(dev) if dev else None))
-        ray.train.report({"finished": True}, checkpoint=_checkpoint(finished, rank))
+        resume = _resumed(Path(scratch) / "resume")
+        # a run may die after its last checkpoint, before Ray Train took note that it was the last
+        done = resume is not None and (resume / DEV).exists()
+        folder = resume if resume and done else Path(scratch) / "finished"
+        if not done:
+            _train(workspace, spec, device, folder, resume)
+        ray.train.report({"finished": True}, checkpoint=_checkpoint(folder, rank))
+
+
+def _resumed(folder: Path) -> Path | None:
+    """Copies the run's last checkpoint, None where there is none yet."""
+    checkpoint = ray.train.get_checkpoint()
+    return Path(checkpoint.to_directory(folder)) if checkpoint else None
+
+
+def _train(workspace: Workspace, spec: RunSpec, device: Device, folder: Path, resume: Path | None) -> None:
+    """Trains; rank 0 writes the adapter and its dev scores into the folder."""
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
+    inputs = load_inputs(workspace, spec)
+    train_adapter(
+        spec.base_model,
+        inputs.train,
+        inputs.dev,
+        spec.config,
+        folder / "adapter",
+        device=device,
+        on_progress=_Reporter(workspace, spec, rank),
+        resume=resume,
+        initial=workspace.pool.path(spec.initial_adapter) if spec.initial_adapter else None,
+        rank=rank,
+        world_size=context.get_world_size(),
+    )
+    if rank != 0:
+        return
+    dev = measure_dev(
+        spec.base_model,
+        folder / "adapter",
+        inputs.measured,
+        spec.labels,
+        device=device,
+        budget_tokens=spec.config.render.budget_tokens,
+    )
+    (folder / DEV).write_text(json.dumps(to_dict(dev) if dev else None))
 
 
 def _checkpoint(folder: Path, rank: int) -> Checkpoint | None:

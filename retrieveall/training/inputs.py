@@ -81,6 +81,7 @@ class RunSpec:
     licence: str = ""
     continues: str | None = None
     initial_adapter: str | None = None
+    workers: int = 1  # they share every step's rows, so their number decides the weights too
     prompt_format: str = field(default=PROMPT_FORMAT)
 
     @property
@@ -208,7 +209,13 @@ def _read(workspace: Workspace, spec: RunSpec, split: Split, *, limit: int | Non
 
 
 def limited(count: int, limit: int | None) -> list[int]:
-    """Returns the places of at most ``limit`` rows, drawn the same way every time, in their order."""
+    """Returns the places of at most ``limit`` rows, drawn the same way every time, in their order.
+
+    Raises:
+        InputError: The limit is negative.
+    """
+    if limit is not None and limit < 0:
+        raise InputError(f"A limit of {limit} sentences was given; expected none, or 0 and more.")
     if limit is None or limit >= count:
         return list(range(count))
     return sorted(random.Random(_SEED_OF_LIMITS).sample(range(count), limit))
