@@ -27,6 +27,7 @@ from retrieveall.cli.progress import progress_bar
 from retrieveall.cli.session import Session
 
 if TYPE_CHECKING:
+    from retrieveall.evaluation.comparison import Comparison
     from retrieveall.evaluation.report import EvalReport
     from retrieveall.opening import OpenRelease
     from retrieveall.workspace import Workspace
@@ -212,7 +213,9 @@ def _folder_name(request: EvalRequest, routing: str, report: EvalReport) -> str:
     return "-".join([*([request.corpus] if request.corpus else []), *parts])
 
 
-def save_reports(workspace: Workspace, name: str, reports: Sequence[EvalReport]) -> str:
+def save_reports(
+    workspace: Workspace, name: str, reports: Sequence[EvalReport], comparisons: Sequence[Comparison] = ()
+) -> str:
     """Writes ``report.json`` (of the first) and the page that shows all; returns the folder's URI."""
     from retrieveall.evaluation.page import write_page
     from retrieveall.evaluation.report import write_report
@@ -221,7 +224,7 @@ def save_reports(workspace: Workspace, name: str, reports: Sequence[EvalReport])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_report(reports[0], folder / "report.json")
-        write_page(reports, folder / "report.html")
+        write_page(reports, folder / "report.html", comparisons=comparisons)
         for file in folder.iterdir():
             store.write_bytes(file.name, file.read_bytes())
     return store.uri

@@ -19,6 +19,7 @@ from retrieveall.cli.evaluate import eval_
 from retrieveall.cli.index import index
 from retrieveall.cli.output import note, print_line
 from retrieveall.cli.process import set_defaults
+from retrieveall.cli.quickstart import quickstart
 from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, Session
 from retrieveall.cli.tag import tag
 from retrieveall.cli.train import train
@@ -37,6 +38,7 @@ app = typer.Typer(
     epilog=_EPILOG,
     context_settings={"auto_envvar_prefix": "RETRIEVEALL", "help_option_names": ["-h", "--help"]},
 )
+app.command("quickstart")(quickstart)
 app.add_typer(corpus.app, name="corpus")
 app.command("index")(index)
 app.command("train")(train)

@@ -58,7 +58,18 @@ def ray_running() -> Iterator[None]:
     local = not os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"include_dashboard": False} if local else {}
     ray.init(address="local" if local else None, logging_level=logging.ERROR, log_to_driver=False, **options)
+    _keep_logs_in_files()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _keep_logs_in_files() -> None:
+    """Leaves only errors of Ray Data and Ray Train on the terminal; their log files keep everything."""
+    import logging
+
+    for name in ("ray.data", "ray.train"):
+        for handler in logging.getLogger(name).handlers:
+            if type(handler).__name__ == "PlainRayHandler":
+                handler.setLevel(logging.ERROR)

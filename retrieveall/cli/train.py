@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,18 +26,23 @@ class TrainRequest:
 
     Attributes:
         recipe: Fields of `AdapterTrainingConfig` that differ from workspace and defaults.
+        gpus_per_worker: None takes one where there is one.
     """
 
-    corpus: str | None
-    languages: tuple[str, ...]
-    strategy: str
-    base_model: str | None
-    examples: bool
-    train_limit: int | None
-    dev_limit: int
-    recipe: dict[str, Any]
-    publish: bool
-    force: bool
+    corpus: str | None = None
+    languages: tuple[str, ...] = ()
+    strategy: str = "monolingual"
+    base_model: str | None = None
+    examples: bool = True
+    train_limit: int | None = None
+    dev_limit: int = 500
+    recipe: dict[str, Any] = field(default_factory=dict)
+    publish: bool = True
+    force: bool = False
+    workers_per_language: int = 1
+    cpus_per_worker: int = 1
+    gpus_per_worker: float | None = None
+    max_failures: int = 2
 
 
 def train(
@@ -106,14 +111,13 @@ def train(
         recipe={name: value for name, value in flags.items() if value is not None},
         publish=publish,
         force=force,
+        workers_per_language=workers_per_language,
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
+        max_failures=max_failures,
     )
-    sizes = {
-        "workers_per_language": workers_per_language,
-        "cpus_per_worker": cpus_per_worker,
-        "max_failures": max_failures,
-    }
     with libraries_on_stderr():
-        report = run_training(Session.of(context).open(), request, gpus_per_worker, sizes)
+        report = run_training(Session.of(context).open(), request)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -125,9 +129,7 @@ def train(
         raise typer.Exit(1)
 
 
-def run_training(
-    workspace: Workspace, request: TrainRequest, gpus_per_worker: float | None, sizes: dict[str, int]
-) -> TrainReport:
+def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
     """Trains what a request asks for, on this machine or the cluster that ``RAY_ADDRESS`` names."""
     from retrieveall.training.inputs import TrainingChoice, plan_specs
     from train_jobs.train_adapters import Resources, train_adapters
@@ -148,7 +150,12 @@ def run_training(
     )
     stages = plan_specs(workspace, choice)
     with ray_running(), progress_bars("training") as move:
-        resources = Resources(gpus_per_worker=_gpus(gpus_per_worker), **sizes)
+        resources = Resources(
+            workers_per_language=request.workers_per_language,
+            cpus_per_worker=request.cpus_per_worker,
+            gpus_per_worker=_gpus(request.gpus_per_worker),
+            max_failures=request.max_failures,
+        )
         return train_adapters(
             workspace, stages, resources, publish=request.publish, force=request.force, on_progress=move
         )
