@@ -16,6 +16,10 @@ class InputError(RetrieveAllError, ValueError):
     """A user's input (text, file, flag, request body) cannot be used as it is."""
 
 
+class UnknownLanguageError(InputError):
+    """A text names a language that the release has no adapter for; the message lists those it has."""
+
+
 class CorpusFormatError(InputError):
     """A corpus file is broken; the message starts with ``file:line:``."""
 
@@ -42,6 +46,10 @@ class Overloaded(RetrieveAllError, RuntimeError):
 
 class DeadlineExceeded(RetrieveAllError, TimeoutError):
     """The row's deadline passed before it was decoded."""
+
+
+class ServiceUnavailable(RetrieveAllError, RuntimeError):
+    """A part of the service is not there for the moment: try again after the seconds in the message."""
 
 
 class EngineClosed(RetrieveAllError, RuntimeError):

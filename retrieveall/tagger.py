@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from retrieveall.embedding.protocol import Vectors
-from retrieveall.errors import InputError, NotFoundError
+from retrieveall.errors import InputError, NotFoundError, UnknownLanguageError
 from retrieveall.generation import Generated, GenerationTask, Generator
 from retrieveall.routing.router import Routed
 from retrieveall.text.sentences import check_text, split_sentences
@@ -196,7 +196,7 @@ def plan_documents(
         check_text(document.text)
         if document.language is not None and document.language not in adapters:
             known = ", ".join(sorted(adapters))
-            raise InputError(
+            raise UnknownLanguageError(
                 f"Language {document.language!r} was given, this release has adapters for: {known}."
                 " Name one of them, or leave `language` out to have it routed."
             )

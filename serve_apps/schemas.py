@@ -67,3 +67,112 @@ class ErrorBody(BaseModel):
     code: str = Field(description="Machine-readable, such as `unknown_language`.")
     message: str = Field(description="What was given and what was expected.")
     what_to_do: str
+
+
+class EntityOut(Strict):
+    """One mention; offsets are those of the text that was sent."""
+
+    start_char: int
+    end_char: int
+    text: str
+    label: str
+    score: float = Field(description="The model's own probability, in [0, 1].")
+
+
+class EntityExampleOut(Strict):
+    """A retrieved mention."""
+
+    mention: str
+    label: str
+    similarity: float
+
+
+class MentionOut(Strict):
+    """A gold mention of a retrieved sentence."""
+
+    text: str
+    label: str
+
+
+class ContextExampleOut(Strict):
+    """A retrieved sentence."""
+
+    text: str
+    similarity: float
+    entities: list[MentionOut]
+
+
+class ExamplesOut(Strict):
+    """What retrieval found, strongest first."""
+
+    entity: list[EntityExampleOut]
+    context: list[ContextExampleOut]
+
+
+class SentenceOut(Strict):
+    """One sentence: where it stands and which adapter tagged it."""
+
+    start_char: int
+    end_char: int
+    language: str
+    adapter: str
+    composition: Literal["selection", "mixture", "fusion"]
+    ranking: list[tuple[str, float]] = Field(description="Languages, best first.")
+    margin: float
+    examples_dropped: int
+    examples: ExamplesOut | None = Field(default=None, description="Only with `explain`.")
+
+
+class ResultOut(Strict):
+    """The answer for one text."""
+
+    id: str | None = None
+    entities: list[EntityOut]
+    sentences: list[SentenceOut]
+
+
+class TagAnswer(Strict):
+    """The answer of `POST /v1/tag`."""
+
+    release: int = Field(description="The release that answered.")
+    results: list[ResultOut] = Field(description="One per text, in order.")
+
+
+class LanguageOut(Strict):
+    """A language of the release."""
+
+    language: str
+    labels: list[str]
+    examples: bool = Field(description="Whether the language has an index to retrieve from.")
+
+
+class LanguagesAnswer(Strict):
+    """The answer of `GET /v1/languages`."""
+
+    release: int
+    languages: list[LanguageOut]
+
+
+class AdapterOut(BaseModel):
+    """An adapter of the release, from its card."""
+
+    digest: str
+    language: str
+    index: str | None
+    labels: list[str]
+    strategy: str
+    base_model: str
+    base_digest: str
+    corpus: str
+    synthetic: bool
+    licence: str
+    dev: dict[str, float] | None
+    calibration: Literal["uncalibrated"] | list[tuple[float, float]]
+    created_at: str
+
+
+class AdaptersAnswer(Strict):
+    """The answer of `GET /v1/adapters`."""
+
+    release: int
+    adapters: list[AdapterOut]

@@ -1,0 +1,50 @@
+"""What the application is built from: the arguments of `serve_apps.app.build`, from YAML, flags or code."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class StageArgs(BaseModel):
+    """Size of one deployment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    replicas: int = Field(default=1, ge=1)
+    cpus: float = Field(default=0.2, ge=0.0, description="Logical CPUs of a replica, for Ray's scheduler.")
+    gpus: float = Field(default=0.0, ge=0.0, description="GPUs of a replica, for Ray's scheduler.")
+    threads: int = Field(default=4, ge=1, description="Requests that are worked on at the same time.")
+    library_threads: int = Field(default=1, ge=1, description="Threads of torch and faiss in each of them.")
+    max_ongoing_requests: int = Field(default=512, ge=1, description="Requests that a replica takes in.")
+
+
+def _generator() -> StageArgs:
+    # A thread per request: it renders prompts and then waits while the engine's own thread decodes.
+    return StageArgs(cpus=0.4, threads=64)
+
+
+class ServeArgs(BaseModel):
+    """The arguments of the application.
+
+    The four stages fit on one logical CPU together, so that the whole graph runs on 2 cores beside
+    Serve's own processes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    workspace: str = Field(description="Path or URI of the workspace; every node must reach it.")
+    release: int | None = Field(default=None, ge=1, description="Its number; left out, the current one.")
+    routing: Literal["vote", "centroid", "langid"] | None = Field(
+        default=None, description="How adapters are chosen; left out, as the workspace's settings say."
+    )
+    examples: bool = Field(default=True, description="Show retrieved examples in the prompts.")
+    timeout_s: float = Field(default=60.0, gt=0.0, description="Time that one request may take.")
+    max_requests_in_flight: int = Field(
+        default=256, ge=1, description="Requests per ingress replica; more are answered with 429."
+    )
+    ingress: StageArgs = Field(default_factory=StageArgs)
+    router: StageArgs = Field(default_factory=StageArgs)
+    retriever: StageArgs = Field(default_factory=StageArgs)
+    generator: StageArgs = Field(default_factory=_generator)

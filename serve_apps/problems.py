@@ -1,0 +1,166 @@
+"""Errors as HTTP tells them: one JSON shape, a status, and a Retry-After where trying again helps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from retrieveall.errors import (
+    DeadlineExceeded,
+    EngineClosed,
+    InputError,
+    Overloaded,
+    RetrieveAllError,
+    ServiceUnavailable,
+    UnknownLanguageError,
+)
+from serve_apps.schemas import ErrorBody
+
+_RETRY_S = re.compile(r"after (\d+) second")
+_SHOWN_PROBLEMS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """What is answered instead of a result."""
+
+    status: int
+    code: str
+    message: str
+    what_to_do: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def response(self) -> JSONResponse:
+        """Returns the HTTP response; what cannot be UTF-8 in the message is written as an escape."""
+        body = ErrorBody(code=self.code, message=_printable(self.message), what_to_do=self.what_to_do)
+        return JSONResponse(body.model_dump(), status_code=self.status, headers=self.headers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kind:
+    error: type[Exception]
+    status: int
+    code: str
+    what_to_do: str
+
+
+_KINDS = (
+    _Kind(
+        error=UnknownLanguageError,
+        status=422,
+        code="unknown_language",
+        what_to_do="Name a language that `GET /v1/languages` lists, or leave `language` out.",
+    ),
+    _Kind(
+        error=InputError,
+        status=422,
+        code="bad_input",
+        what_to_do="Change the text as the message says and send it again.",
+    ),
+    _Kind(
+        error=Overloaded,
+        status=429,
+        code="overloaded",
+        what_to_do="Send the request again after the seconds in Retry-After, or fewer at once.",
+    ),
+    _Kind(
+        error=DeadlineExceeded,
+        status=504,
+        code="deadline_exceeded",
+        what_to_do="Send fewer or shorter texts in one request, or try again when there is less load.",
+    ),
+    _Kind(
+        error=ServiceUnavailable,
+        status=503,
+        code="unavailable",
+        what_to_do="Send the request again after the seconds in Retry-After.",
+    ),
+    _Kind(
+        error=EngineClosed,
+        status=503,
+        code="unavailable",
+        what_to_do="Send the request again after the seconds in Retry-After.",
+    ),
+    _Kind(
+        error=RetrieveAllError,
+        status=500,
+        code="broken_release",
+        what_to_do="Tell whoever runs the service; another release may be served with `--release`.",
+    ),
+)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Returns the problem of an error; one that nobody raised on purpose tells nothing of itself."""
+    for kind in _KINDS:
+        if isinstance(error, kind.error):
+            message = str(error)
+            headers = _retry_after(message) if kind.status in (429, 503) else {}
+            return Problem(
+                status=kind.status,
+                code=kind.code,
+                message=message,
+                what_to_do=kind.what_to_do,
+                headers=headers,
+            )
+    return Problem(
+        status=500,
+        code="internal_error",
+        message="The service failed in a way that was not foreseen; its log has the traceback.",
+        what_to_do="Try again; if it stays, report it with the log.",
+    )
+
+
+def _retry_after(message: str) -> dict[str, str]:
+    found = _RETRY_S.search(message)
+    return {"Retry-After": found.group(1) if found else "1"}
+
+
+def body_problem(errors: Sequence[Any]) -> Problem:
+    """Returns the problem of a body that the schema refuses.
+
+    Args:
+        errors: As pydantic lists them; what was sent is not repeated.
+    """
+    if any(error["type"] == "string_unicode" for error in errors):
+        return Problem(
+            status=422,
+            code="lone_surrogate",
+            message=f"{_place(errors[0])}: a string holds a lone surrogate, which no Unicode text may hold.",
+            what_to_do="Decode the input as UTF-8, or replace such characters before sending.",
+        )
+    lines = [f"{_place(error)}: {error['msg']}" for error in errors[:_SHOWN_PROBLEMS]]
+    more = len(errors) - len(lines)
+    return Problem(
+        status=422,
+        code="bad_body",
+        message="; ".join(lines) + (f"; and {more} more" if more else ""),
+        what_to_do='Send JSON such as {"texts": ["Anna Seghers lived in Mexico."]} with the header'
+        " Content-Type: application/json; /docs has the schema.",
+    )
+
+
+def _place(error: Any) -> str:
+    return ".".join(map(str, error["loc"]))
+
+
+def status_problem(status: int, detail: str) -> Problem:
+    """Returns the problem of what the HTTP layer itself refuses: unknown paths, methods, broken bytes."""
+    if status == 400:  # FastAPI's word for bytes that are no JSON
+        return body_problem([{"type": "json_invalid", "loc": ("body",), "msg": detail}])
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    return Problem(
+        status=status,
+        code=codes.get(status, f"http_{status}"),
+        message=detail,
+        what_to_do="The service answers `POST /v1/tag`, `GET /v1/languages`, `/v1/adapters`, `/healthz`,"
+        " `/readyz` and `/docs`.",
+    )
+
+
+def _printable(message: str) -> str:
+    return message.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,85 @@
+"""The stages as the ingress sees them on Ray: handles behind the service's protocols, errors turned back.
+
+The only module beside `serve_apps.app` and `serve_apps.running` that knows Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from retrieveall.embedding.protocol import Vectors
+from retrieveall.errors import Overloaded, RetrieveAllError, ServiceUnavailable
+from retrieveall.generation import Generated, GenerationTask
+from retrieveall.routing.router import Routed
+from retrieveall.tagger import Composed, TextInput
+from retrieveall.types import Examples, Span
+
+_GONE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
+
+
+async def answer_of(response: Any, stage: str) -> Any:
+    """Waits for a stage and raises what it raised, without the wrapping of Ray.
+
+    Raises:
+        Overloaded: The stage's queue is full.
+        ServiceUnavailable: The replica died or does not exist.
+    """
+    try:
+        return await response
+    except BackPressureError:
+        raise Overloaded(f"The queue of the {stage} is full. Try again after 1 seconds.") from None
+    except _GONE:
+        raise ServiceUnavailable(
+            f"A replica of the {stage} went away while it worked; another one starts."
+            " Try again after 2 seconds."
+        ) from None
+    except RayTaskError as error:
+        if isinstance(error.cause, RetrieveAllError):
+            raise error.cause from None
+        raise
+
+
+class _RemoteStage:
+    def __init__(self, handle: DeploymentHandle[Any], name: str) -> None:
+        self._handle, self._name = handle, name
+
+    async def release(self) -> int:
+        """Returns the number of the release that it answers for."""
+        return int(await self._call("release"))
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        return await answer_of(getattr(self._handle, method).remote(*args), self._name)
+
+
+class RemoteRouter(_RemoteStage):
+    """`serve_apps.router.RouterStage` behind a handle."""
+
+    async def route(self, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]) -> Routed:
+        """Routes the sentences of all documents."""
+        routed: Routed = await self._call("route", documents, spans)
+        return routed
+
+
+class RemoteRetriever(_RemoteStage):
+    """`serve_apps.retriever.RetrieverStage` behind a handle."""
+
+    async def retrieve(
+        self, texts: Sequence[str], composed: Sequence[Composed], embeddings: Vectors | None
+    ) -> list[Examples]:
+        """Finds the examples of all sentences."""
+        found: list[Examples] = await self._call("retrieve", texts, composed, embeddings)
+        return found
+
+
+class RemoteGenerator(_RemoteStage):
+    """`serve_apps.generator.GeneratorStage` behind a handle."""
+
+    async def generate(self, tasks: Sequence[GenerationTask], timeout_s: float) -> list[Generated]:
+        """Decodes all sentences."""
+        answers: list[Generated] = await self._call("generate", tasks, timeout_s)
+        return answers

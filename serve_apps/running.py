@@ -1,0 +1,75 @@
+"""Ray and Serve on this machine, up for the length of a block: what `retrieveall serve` stands on."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ray import serve
+from ray.serve.schema import LoggingConfig
+
+from retrieveall.errors import ConfigError
+from serve_apps.app import build
+from serve_apps.args import ServeArgs
+
+APPLICATION = "retrieveall"
+
+
+@contextmanager
+def running_service(args: ServeArgs, *, host: str, port: int) -> Iterator[str]:
+    """Runs the application on the Ray that this process is connected to; yields its URL once it is ready.
+
+    Args:
+        args: The application's.
+        host: Address that the HTTP proxy listens on.
+        port: Its port.
+
+    Raises:
+        NotFoundError: There is no workspace, or no such release in it.
+        IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
+        ConfigError: The port is taken, or a replica cannot be made.
+    """
+    application = build(args)
+    check_free(host, port)
+    logs = LoggingConfig(log_level=logging.WARNING, enable_access_log=False)
+    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=logs)
+    try:
+        _run(application, logs)
+        yield f"http://{_reachable(host)}:{port}"
+    finally:
+        serve.shutdown()
+
+
+def _run(application: serve.Application, logs: LoggingConfig) -> None:
+    try:
+        serve.run(application, name=APPLICATION, route_prefix="/", logging_config=logs)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"The service did not start: {error} Look into the logs of Serve, under /tmp/ray by default."
+        ) from error
+
+
+def check_free(host: str, port: int) -> None:
+    """Checks that a port can be listened on.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"Port {port} of {host!r} cannot be used: {error.strerror}."
+                " Choose another with --port and --host."
+            ) from None
+
+
+def _reachable(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # compared with, not listened on
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
