@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from retrieveall.models.card import write_card
-from retrieveall.training.pretrain import PretrainConfig, Pretraining, read_text_folder
+from retrieveall.training.pretrain import PretrainConfig, Pretraining
+from retrieveall.training.raw_text import read_text_folder
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -15,7 +15,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from retrieveall.errors import InputError
 from retrieveall.models.tokenizer import train_tokenizer
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.training.lookup import LookupConfig, LookupLessons
+from retrieveall.training.raw_text import hold_out, language_weights, tokenizer_sample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,66 +87,6 @@ class PretrainConfig:
     def decay_steps(self) -> int:
         """Optimiser steps of the final decay."""
         return max(1, round(self.steps * self.decay_share))
-
-
-def read_text_folder(folder: Path) -> dict[str, list[str]]:
-    """Reads ``<language>.txt`` files, one sentence a line.
-
-    Raises:
-        InputError: The folder holds no such file, or one that is not UTF-8.
-    """
-    lines = {path.stem: _read_lines(path) for path in sorted(folder.glob("*.txt"))}
-    if not lines:
-        raise InputError(f"No <language>.txt in {folder}. Put one sentence a line into one file a language.")
-    return lines
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is no UTF-8. Convert the file to UTF-8.") from None
-    return [line for line in text.splitlines() if line.strip()]
-
-
-def hold_out(
-    lines: Mapping[str, Sequence[str]], count: int
-) -> tuple[dict[str, Sequence[str]], dict[str, Sequence[str]]]:
-    """Returns the lines to train on and the last ``count`` of each language, which are not.
-
-    Raises:
-        InputError: A language has no line left to train on, or none is to be held out.
-    """
-    short = sorted(language for language, texts in lines.items() if len(texts) <= count)
-    if count < 1 or short:
-        raise InputError(
-            f"{count} lines of each language are to be held out, which must be at least 1 and leave some"
-            f" to train on; too short are: {', '.join(short) or 'none'}."
-            " Give these languages more lines, take their files away, or hold out another number."
-        )
-    train = {language: texts[:-count] for language, texts in lines.items()}
-    return train, {language: texts[-count:] for language, texts in lines.items()}
-
-
-def language_weights(lines: Mapping[str, Sequence[str]], exponent: float) -> dict[str, float]:
-    """Returns the share of each language in the mixture; the shares sum to 1."""
-    raw = {language: sum(map(len, map(str.encode, texts))) ** exponent for language, texts in lines.items()}
-    total = sum(raw.values())
-    return {language: weight / total for language, weight in raw.items()}
-
-
-def tokenizer_sample(
-    lines: Mapping[str, Sequence[str]], weights: Mapping[str, float], *, characters: int, seed: int
-) -> Iterator[str]:
-    """Draws about so many characters of text, shared out between the languages by weight."""
-    rng = random.Random(seed)
-    for language, texts in lines.items():
-        budget = characters * weights[language]
-        for line in rng.sample(texts, len(texts)):
-            if budget <= 0:
-                break
-            budget -= len(line)
-            yield line
 
 
 class PackedBatches:
