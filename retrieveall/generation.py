@@ -152,8 +152,8 @@ class Generator:
         wait([future], timeout=self._row_timeout_s)
         if not future.done():
             raise DeadlineExceeded(
-                f"The engine gave no answer for {self._row_timeout_s:g} s. Send fewer texts at once, or look at"
-                " the engine's log."
+                f"The engine gave no answer for {self._row_timeout_s:g} s. Send fewer texts at once, or"
+                " look at the engine's log."
             )
         pending.popleft()
         return window, future.result()
