@@ -1,11 +1,9 @@
-"""Ray and Serve on this machine, up for the length of a block: what `retrieveall serve` stands on."""
+"""The application on the Ray of this process: what `retrieveall serve` stands on."""
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from ray import serve
 from ray.serve.schema import LoggingConfig
@@ -17,14 +15,16 @@ from serve_apps.args import ServeArgs
 APPLICATION = "retrieveall"
 
 
-@contextmanager
-def running_service(args: ServeArgs, *, host: str, port: int) -> Iterator[str]:
-    """Runs the application on the Ray that this process is connected to; yields its URL once it is ready.
+def start_service(args: ServeArgs, *, host: str, port: int) -> str:
+    """Runs the application on the Ray that this process is connected to, until `stop_service`.
 
     Args:
         args: The application's.
         host: Address that the HTTP proxy listens on.
         port: Its port.
+
+    Returns:
+        The URL, once the service is ready.
 
     Raises:
         NotFoundError: There is no workspace, or no such release in it.
@@ -35,11 +35,13 @@ def running_service(args: ServeArgs, *, host: str, port: int) -> Iterator[str]:
     check_free(host, port)
     logs = LoggingConfig(log_level=logging.WARNING, enable_access_log=False)
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=logs)
-    try:
-        _run(application, logs)
-        yield f"http://{_reachable(host)}:{port}"
-    finally:
-        serve.shutdown()
+    _run(application, logs)
+    return f"http://{_reachable(host)}:{port}"
+
+
+def stop_service() -> None:
+    """Ends the application and Serve; requests in flight are finished first, for some seconds at most."""
+    serve.shutdown()
 
 
 def _run(application: serve.Application, logs: LoggingConfig) -> None:

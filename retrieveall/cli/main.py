@@ -20,6 +20,7 @@ from retrieveall.cli.index import index
 from retrieveall.cli.output import note, print_line
 from retrieveall.cli.process import set_defaults
 from retrieveall.cli.quickstart import quickstart
+from retrieveall.cli.serve import serve
 from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, Session
 from retrieveall.cli.tag import tag
 from retrieveall.cli.train import train
@@ -43,6 +44,7 @@ app.add_typer(corpus.app, name="corpus")
 app.command("index")(index)
 app.command("train")(train)
 app.command("tag")(tag)
+app.command("serve")(serve)
 app.command("eval")(eval_)
 app.add_typer(adapters.app, name="adapters")
 app.command("gc")(gc.gc)

@@ -1,0 +1,158 @@
+"""``retrieveall serve``, and what ``quickstart --serve`` calls."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retrieveall.cli.flags import ExamplesFlag, ReleaseFlag, RoutingChoice, ThreadsFlag
+from retrieveall.cli.output import libraries_on_stderr, note, print_line
+from retrieveall.cli.process import ray_running
+from retrieveall.cli.progress import progress_bar
+from retrieveall.cli.session import Session
+
+if TYPE_CHECKING:
+    from serve_apps.args import ServeArgs
+
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
+
+
+def serve(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(help="Port of the HTTP endpoint.", min=1, max=65535)] = DEFAULT_PORT,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; there are no API keys yet, so keep it private.")
+    ] = DEFAULT_HOST,
+    release: ReleaseFlag = None,
+    routing: Annotated[
+        RoutingChoice | None, typer.Option(help="How adapters are chosen. [default: the workspace's, vote]")
+    ] = None,
+    examples: ExamplesFlag = "on",
+    timeout_s: Annotated[float, typer.Option(help="Seconds that one request may take.", min=0.1)] = 60.0,
+    threads: ThreadsFlag = 1,
+    gpus: Annotated[
+        float | None,
+        typer.Option(help="GPUs of the generator. [default: 1 where Ray has one, else 0]", min=0.0),
+    ] = None,
+) -> None:
+    """Serves the workspace's current release over HTTP until Ctrl-C; RAY_ADDRESS names a cluster to use.
+
+    \b
+    Examples:
+      retrieveall serve
+      retrieveall serve --port 8080 --release 3 --routing centroid
+    """
+    serve_until_interrupted(
+        service_args(
+            Session.of(context).workspace,
+            release=release,
+            routing=routing,
+            examples=examples == "on",
+            timeout_s=timeout_s,
+            threads=threads,
+        ),
+        host=host,
+        port=port,
+        gpus=gpus,
+    )
+
+
+def service_args(
+    workspace: str,
+    *,
+    release: int | None = None,
+    routing: RoutingChoice | None = None,
+    examples: bool = True,
+    timeout_s: float = 60.0,
+    threads: int = 1,
+) -> ServeArgs:
+    """Returns the application's arguments.
+
+    Args:
+        workspace: Path or URI.
+        release: Its number; None for the current one.
+        routing: None for the workspace's.
+        examples: Show retrieved examples in the prompts.
+        timeout_s: Time of one request.
+        threads: Threads of torch on a CPU, in the engine.
+    """
+    from serve_apps.args import ServeArgs
+
+    args = ServeArgs(
+        workspace=workspace, release=release, routing=routing, examples=examples, timeout_s=timeout_s
+    )
+    generator = args.generator.model_copy(update={"library_threads": threads})
+    return args.model_copy(update={"generator": generator})
+
+
+def serve_until_interrupted(
+    args: ServeArgs, *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, gpus: float | None = None
+) -> None:
+    """Starts Ray and Serve, waits until the service answers, prints how to ask it, stays until Ctrl-C.
+
+    Args:
+        args: The application's arguments.
+        host: Address to listen on.
+        port: Port to listen on.
+        gpus: GPUs of the generator; None takes one where Ray has one.
+
+    Raises:
+        NotFoundError: There is no workspace, or no such release in it.
+        IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
+        ConfigError: The port is taken, or the service does not start.
+    """
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        note(f"retrieveall: warning: {host} is not a loopback address, and the service checks no keys yet")
+    from serve_apps.app import pinned
+    from serve_apps.running import check_free, start_service, stop_service
+
+    args = pinned(args)  # says what is wrong before Ray starts, which takes seconds
+    check_free(host, port)
+    with ray_running(), interrupted() as stopped:
+        generator = args.generator.model_copy(update={"gpus": _gpus(gpus)})
+        try:
+            with libraries_on_stderr(), progress_bar("starting the service"):
+                url = start_service(args.model_copy(update={"generator": generator}), host=host, port=port)
+            print_service(url, args.release)
+            stopped.wait()
+        finally:
+            note("retrieveall: stopping the service")
+            stop_service()
+
+
+def print_service(url: str, release: int | None) -> None:
+    """Prints where the service is and how to ask it."""
+    print_line(f"\nrelease {release} answers at {url}/v1/tag, documented at {url}/docs; Ctrl-C stops it\n")
+    print_line(f"  curl -s {url}/v1/tag -H 'Content-Type: application/json' \\")
+    print_line("""    -d '{"texts": ["Daniel Osei works in Leeds. Анна Белова живёт в Риге."]}'\n""")
+
+
+@contextmanager
+def interrupted() -> Iterator[threading.Event]:
+    """Gives an event that SIGINT and SIGTERM set, so that what runs can end in order."""
+    stopped = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _gpus(wanted: float | None) -> float:
+    import ray
+
+    if wanted is not None:
+        return wanted
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return min(1.0, resources.get("GPU", 0.0))

@@ -1,0 +1,263 @@
+"""The ingress without Ray: the real stages around an echo engine, asked over ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from retrieveall.answer import AnswerOptions, answer_body
+from retrieveall.engine.echo import EchoEngine
+from retrieveall.errors import EngineClosed, Overloaded
+from retrieveall.generation import Generated, GenerationTask, Generator
+from retrieveall.opening import OpenOptions, OpenRelease, open_release_router, open_retriever, read_release
+from retrieveall.prompting.codec import PromptCodec
+from retrieveall.tagger import Tagger, TextInput
+from retrieveall.workspace import Workspace
+from serve_apps.args import ServeArgs
+from serve_apps.generator import GeneratorStage
+from serve_apps.ingress import http_app
+from serve_apps.retriever import RetrieverStage
+from serve_apps.router import RouterStage
+from serve_apps.schemas import AdaptersAnswer, ErrorBody, LanguagesAnswer, TagAnswer
+from serve_apps.service import Stages, TagService
+from serve_apps.threads import Threads
+from tests.models import tiny_tokenizer
+from tests.workspaces import random_workspace
+
+MIXED = [
+    "Helga Brandt fliegt nach Wien. Анна Белова живёт в Риге.",
+    "Daniel Osei works in Leeds.",
+    "",
+    "  \n",
+]
+
+
+@dataclass
+class House:
+    """A service and the in-process tagger of the same release, both around one engine."""
+
+    opened: OpenRelease
+    stages: Stages
+    tagger: Tagger
+    generator: GeneratorStage
+
+    def client(self, *, timeout_s: float = 30.0, max_in_flight: int = 8, **stages: Any) -> TestClient:
+        chosen = {
+            name: stages.get(name, getattr(self.stages, name))
+            for name in ("router", "retriever", "generator")
+        }
+        service = TagService(
+            self.opened,
+            Stages(**chosen),
+            Threads("test", 2),
+            timeout_s=timeout_s,
+            max_in_flight=max_in_flight,
+        )
+        return TestClient(http_app(service), raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return random_workspace(tmp_path_factory.mktemp("service"))
+
+
+@pytest.fixture(scope="module")
+def house(workspace: Workspace) -> Iterator[House]:
+    args = ServeArgs(workspace=workspace.uri)
+    opened = read_release(workspace, OpenOptions())
+    retriever = open_retriever(workspace, opened)
+    engine = EchoEngine(PromptCodec(tiny_tokenizer()))
+    generator = Generator(engine, engine.codec)
+    number = opened.release.number
+    stage = GeneratorStage(number, generator, engine, Threads("test", 4))
+    yield House(
+        opened=opened,
+        stages=Stages(router=RouterStage.open(args), retriever=RetrieverStage.open(args), generator=stage),
+        tagger=Tagger(
+            release=number,
+            adapters=opened.adapters,
+            router=open_release_router(opened, retriever, "vote"),
+            retriever=retriever,
+            generator=generator,
+        ),
+        generator=stage,
+    )
+    stage.close()
+
+
+@pytest.fixture(scope="module")
+def client(house: House) -> TestClient:
+    return house.client()
+
+
+def problem(response: Any, status: int, code: str) -> ErrorBody:
+    assert response.status_code == status, response.text
+    body = ErrorBody.model_validate_json(response.content)
+    assert body.code == code
+    assert body.message and body.what_to_do
+    return body
+
+
+def test_the_body_is_the_in_process_taggers(house: House, client: TestClient) -> None:
+    answer = client.post("/v1/tag", json={"texts": MIXED, "explain": True}).json()
+    tagged = house.tagger.tag(MIXED, explain=True)
+    expected = answer_body(house.tagger.release, MIXED, tagged, AnswerOptions(explain=True))
+
+    assert answer == json.loads(json.dumps(expected))
+    assert [len(result["sentences"]) for result in answer["results"]] == [2, 1, 0, 0]
+    assert {s["language"] for s in answer["results"][0]["sentences"]} == {"de", "ru"}
+    assert answer["results"][1]["sentences"][0]["examples"]["context"]
+    TagAnswer.model_validate(answer)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=3))
+def test_any_unicode_is_tagged_with_offsets_of_what_was_sent(client: TestClient, texts: list[str]) -> None:
+    response = client.post("/v1/tag", json={"texts": texts})
+
+    assert response.status_code == 200, response.text
+    for text, result in zip(texts, response.json()["results"], strict=True):
+        for entity in result["entities"]:
+            assert text[entity["start_char"] : entity["end_char"]] == entity["text"]
+        covered = {i for s in result["sentences"] for i in range(s["start_char"], s["end_char"])}
+        assert all(i in covered or character.isspace() for i, character in enumerate(text))
+
+
+def test_ids_pins_labels_and_offsets_are_followed(client: TestClient) -> None:
+    item = {"text": "👩 Daniel Osei", "id": "seven", "language": "ru"}
+    plain = client.post("/v1/tag", json={"texts": [item]}).json()["results"][0]
+    utf16 = client.post("/v1/tag", json={"texts": [item], "offsets": "utf16"}).json()["results"][0]
+    other = client.post("/v1/tag", json={"texts": [item], "labels": ["ORG"]}).json()["results"][0]
+
+    assert plain["id"] == "seven"
+    assert plain["sentences"][0]["language"] == "ru"
+    assert utf16["entities"][0]["start_char"] == plain["entities"][0]["start_char"] + 1
+    assert other["entities"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "named"),
+    [
+        (b"{", "bad_body", "JSON"),
+        (b"\xff\xfe{}", "bad_body", "body"),
+        (b"[]", "bad_body", "body"),
+        (b"{}", "bad_body", "texts"),
+        (b'{"texts": []}', "bad_body", "texts"),
+        (b'{"texts": [7]}', "bad_body", "texts.0"),
+        (b'{"texts": ["a"], "min_score": NaN}', "bad_body", "min_score"),
+        (b'{"texts": ["a"], "colour": "red"}', "bad_body", "colour"),
+        (b'{"texts": ["a"], "\\ud800": 1}', "bad_body", "ud800"),
+        (b'{"texts": ["a", "\\ud800"]}', "lone_surrogate", "texts.1"),
+        (b'{"texts": [{"text": "a", "id": "\\udfff"}]}', "lone_surrogate", "texts.0"),
+        (b'{"texts": [{"text": "a", "language": "xx"}]}', "unknown_language", "de, en, ru"),
+        (b'{"texts": [{"text": "a", "language": "../etc"}]}', "unknown_language", "de, en, ru"),
+        (json.dumps({"texts": ["a"] * 513}).encode(), "bad_body", "512"),
+    ],
+)
+def test_bad_bodies_are_refused_in_one_shape(client: TestClient, body: bytes, code: str, named: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert named in problem(client.post("/v1/tag", content=body, headers=headers), 422, code).message
+
+
+def test_unknown_paths_and_methods_have_the_same_shape(client: TestClient) -> None:
+    problem(client.get("/v2/tag"), 404, "not_found")
+    problem(client.get("/v1/tag"), 405, "method_not_allowed")
+
+
+class Failing:
+    """A generator that fails or takes its time."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    async def release(self) -> int:
+        return -1
+
+    async def generate(self, tasks: Sequence[GenerationTask], timeout_s: float) -> list[Generated]:
+        if self.error:
+            raise self.error
+        await asyncio.sleep(60)
+        return []
+
+
+def test_errors_of_a_stage_reach_the_client_with_a_hint(house: House) -> None:
+    def ask(error: Exception | None, **limits: Any) -> Any:
+        client = house.client(generator=Failing(error), **limits)
+        return client.post("/v1/tag", json={"texts": ["Anna"]})
+
+    full = ask(Overloaded("4096 rows are waiting. Try again after 7 seconds."))
+    problem(full, 429, "overloaded")
+    assert full.headers["Retry-After"] == "7"
+    closed = ask(EngineClosed("The engine was closed."))
+    problem(closed, 503, "unavailable")
+    assert closed.headers["Retry-After"] == "1"
+    problem(ask(None, timeout_s=0.05), 504, "deadline_exceeded")
+    assert "secret" not in problem(ask(RuntimeError("secret")), 500, "internal_error").message
+
+
+def test_a_deadline_stops_rows_that_wait(house: House) -> None:
+    async def late() -> None:
+        task = GenerationTask(text="Anna", labels=("PER",), adapters=())
+        await house.generator.generate([task], -1.0)
+
+    with pytest.raises(TimeoutError, match="deadline"):
+        asyncio.run(late())
+
+
+def test_more_requests_than_fit_are_refused_and_room_is_given_back(house: House) -> None:
+    client = house.client(max_in_flight=0)
+    response = client.post("/v1/tag", json={"texts": ["Anna"]})
+
+    problem(response, 429, "overloaded")
+    assert response.headers["Retry-After"] == "1"
+    one = house.client(max_in_flight=1)
+    statuses = [one.post("/v1/tag", json={"texts": [t]}).status_code for t in ("Anna", "Bo", "\u0301")]
+    assert statuses == [200, 200, 200]
+
+
+def test_listings_and_probes(house: House, client: TestClient) -> None:
+    languages = LanguagesAnswer.model_validate_json(client.get("/v1/languages").content)
+    adapters = AdaptersAnswer.model_validate_json(client.get("/v1/adapters").content)
+
+    assert [row.language for row in languages.languages] == ["de", "en", "ru"]
+    assert all(row.examples and row.labels == ["PER", "LOC", "ORG"] for row in languages.languages)
+    assert {row.digest for row in adapters.adapters} == {a.digest for a in house.opened.adapters.values()}
+    assert client.get("/healthz").json() == {"status": "alive"}
+    assert client.get("/readyz").json() == {"status": "ready", "release": 1}
+    problem(house.client(generator=Failing()).get("/readyz"), 503, "not_ready")
+
+
+def test_openapi_documents_the_error_shape(client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    answers = schema["paths"]["/v1/tag"]["post"]["responses"]
+
+    assert client.get("/docs").status_code == 200
+    for status in ("422", "429", "503", "504"):
+        assert answers[status]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorBody")
+
+
+def test_a_pinned_text_equals_the_taggers(house: House, client: TestClient) -> None:
+    text = TextInput(text="Helga Brandt fliegt nach Wien.", language="de")
+    answer = client.post("/v1/tag", json={"texts": [{"text": text.text, "language": "de"}]}).json()
+    expected = answer_body(1, [text.text], house.tagger.tag([text]), AnswerOptions())
+
+    assert answer == json.loads(json.dumps(expected))
+
+
+def test_workspaces_are_found_from_any_folder(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serve_apps.app import pinned
+
+    folder = Path(workspace.uri)
+    monkeypatch.chdir(folder.parent)
+    args = pinned(ServeArgs(workspace=folder.name))
+
+    assert (args.release, args.workspace) == (1, str(folder))
