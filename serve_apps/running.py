@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
+import urllib.request
 
 from ray import serve
 from ray.serve.schema import LoggingConfig
@@ -13,6 +15,7 @@ from serve_apps.app import build
 from serve_apps.args import ServeArgs
 
 APPLICATION = "retrieveall"
+READY_TIMEOUT_S = 60.0
 
 
 def start_service(args: ServeArgs, *, host: str, port: int) -> str:
@@ -36,7 +39,9 @@ def start_service(args: ServeArgs, *, host: str, port: int) -> str:
     logs = LoggingConfig(log_level=logging.WARNING, enable_access_log=False)
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=logs)
     _run(application, logs)
-    return f"http://{_reachable(host)}:{port}"
+    url = f"http://{_reachable(host)}:{port}"
+    _wait_until_ready(url)
+    return url
 
 
 def stop_service() -> None:
@@ -51,6 +56,21 @@ def _run(application: serve.Application, logs: LoggingConfig) -> None:
         raise ConfigError(
             f"The service did not start: {error} Look into the logs of Serve, under /tmp/ray by default."
         ) from error
+
+
+def _wait_until_ready(url: str) -> None:
+    """Waits for the proxy, which learns of a new application a moment after it runs."""
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=READY_TIMEOUT_S):
+                return
+        except OSError:  # refused, 404 or 503: not yet
+            time.sleep(0.2)
+    raise ConfigError(
+        f"The service runs, but {url}/readyz did not answer within {READY_TIMEOUT_S:g} s. Look into the logs"
+        " of Serve, under /tmp/ray by default; on a cluster use `serve deploy` and its own address."
+    )
 
 
 def check_free(host: str, port: int) -> None:

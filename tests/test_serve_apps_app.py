@@ -1,0 +1,142 @@
+"""The whole graph on Ray Serve with a random base, asked over loopback HTTP."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import ray
+
+from retrieveall.answer import AnswerOptions, answer_body
+from retrieveall.errors import ConfigError, NotFoundError
+from retrieveall.opening import OpenOptions, open_tagger
+from retrieveall.workspace import Workspace
+from serve_apps.app import build
+from serve_apps.args import ServeArgs
+from serve_apps.running import check_free, start_service, stop_service
+from serve_apps.schemas import ErrorBody, TagAnswer
+from tests.workspaces import random_workspace
+
+TEXTS = [
+    "Helga Brandt fliegt morgen nach Wien. Анна Белова переехала из Казани в Ригу.",
+    "Daniel Osei works for the Harbour Museum in Leeds.",
+    "Peter Mwangi anafanya kazi na Benki ya Bahari. 👩‍👩‍👧 Paris, Paris!",
+    "",
+]
+
+# Ray leaves sockets and files to the garbage collector, which pytest would take for failures of ours.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_missing_workspace_or_release_is_told_before_ray_starts(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no workspace"):
+        build(ServeArgs(workspace=str(tmp_path)))
+    assert not ray.is_initialized()
+
+
+def test_a_port_in_use_is_told() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match="Choose another"):
+            check_free("127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return random_workspace(tmp_path_factory.mktemp("app"))
+
+
+@pytest.fixture(scope="module")
+def client(workspace: Workspace) -> Iterator[httpx.Client]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        url = start_service(ServeArgs(workspace=workspace.uri), host="127.0.0.1", port=free_port())
+        with httpx.Client(base_url=url, timeout=120) as client:
+            yield client
+        stop_service()
+    finally:
+        ray.shutdown()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+class TestOnRay:
+    def test_answers_equal_the_in_process_taggers(self, client: httpx.Client, workspace: Workspace) -> None:
+        answer = client.post("/v1/tag", json={"texts": TEXTS, "explain": True}).raise_for_status().json()
+        with open_tagger(workspace, OpenOptions(release=1)) as opened:
+            tagged = opened.tagger.tag(TEXTS, explain=True)
+            body = answer_body(opened.tagger.release, TEXTS, tagged, AnswerOptions(explain=True))
+
+        TagAnswer.model_validate(answer)
+        assert any(result["entities"] for result in answer["results"])
+        assert close(answer, json.loads(json.dumps(body)))
+
+    def test_errors_have_one_shape(self, client: httpx.Client) -> None:
+        bodies: list[tuple[bytes, str]] = [
+            (b"{", "bad_body"),
+            (b'{"texts": []}', "bad_body"),
+            (b'{"texts": ["\\ud800"]}', "lone_surrogate"),
+            (b'{"texts": [{"text": "a", "language": "xx"}]}', "unknown_language"),
+        ]
+        for body, code in bodies:
+            response = client.post("/v1/tag", content=body, headers={"Content-Type": "application/json"})
+            assert response.status_code == 422
+            assert ErrorBody.model_validate_json(response.content).code == code
+
+    def test_64_requests_at_once_are_all_answered_alike(self, client: httpx.Client) -> None:
+        alone = [client.post("/v1/tag", json={"texts": [text]}).json() for text in TEXTS]
+
+        def ask(number: int) -> Any:
+            return client.post("/v1/tag", json={"texts": [TEXTS[number % len(TEXTS)]]})
+
+        with ThreadPoolExecutor(64) as pool:
+            responses = list(pool.map(ask, range(64)))
+        assert [response.status_code for response in responses] == [200] * 64
+        for number, response in enumerate(responses):
+            assert close(response.json(), alone[number % len(TEXTS)])
+
+    def test_listings_probes_and_documentation_answer(self, client: httpx.Client) -> None:
+        assert client.get("/readyz").json() == {"status": "ready", "release": 1}
+        assert client.get("/healthz").status_code == 200
+        assert [row["language"] for row in client.get("/v1/languages").json()["languages"]] == [
+            "de",
+            "en",
+            "ru",
+        ]
+        assert len(client.get("/v1/adapters").json()["adapters"]) == 3
+        assert client.get("/docs").status_code == 200
+
+    def test_the_release_stays_the_one_that_was_opened(
+        self, client: httpx.Client, workspace: Workspace
+    ) -> None:
+        workspace.releases.remove("ru", created_at="2025-01-02T00:00:00+00:00")
+
+        answer = client.post("/v1/tag", json={"texts": [{"text": "Анна", "language": "ru"}]}).json()
+        assert answer["release"] == 1
+
+
+def close(left: Any, right: Any) -> bool:
+    """Compares two bodies; scores may differ by 1e-3."""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(close(left[key], right[key]) for key in left)
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(close, left, right))
+    return bool(left == pytest.approx(right, abs=1e-3)) if isinstance(left, float) else bool(left == right)
