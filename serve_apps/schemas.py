@@ -38,7 +38,9 @@ class TagRequest(Strict):
 
     texts: Annotated[list[str | TextItem], Field(min_length=1, max_length=MAX_TEXTS)]
     labels: list[str] | None = Field(default=None, description="Return only these labels.")
-    min_score: float = Field(default=0.0, ge=0.0, le=1.0, description="Leave out entities below it.")
+    min_score: float = Field(
+        default=0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="Leave out entities below it."
+    )
     offsets: Literal["codepoint", "utf16"] = "codepoint"
     explain: bool = Field(default=False, description="Return the retrieved examples of each sentence.")
 

@@ -46,7 +46,7 @@ def publish_random(workspace: Workspace, folder: Path, indexes: dict[str, str], 
 
 
 def _index(workspace: Workspace, language: str) -> str:
-    sentences = list(sample_corpus(language, sizes={"train": 40, "dev": 0, "test": 0}))
+    sentences = sample_corpus(language, sizes={"train": 40})
     embedder = load_embedder(EmbedderSpec())
     request = IndexRequest(
         language=language,
