@@ -16,6 +16,7 @@ from retrieveall.cli.index import IndexRequest, run_indexing, show_indexes
 from retrieveall.cli.output import libraries_on_stderr, print_json, print_line, print_table, print_tables
 from retrieveall.cli.process import ray_running
 from retrieveall.cli.progress import progress_bar
+from retrieveall.cli.serve import DEFAULT_PORT, serve_until_interrupted, service_args
 from retrieveall.cli.session import Session
 from retrieveall.cli.tag import show_answer
 from retrieveall.cli.train import TrainRequest, run_training, show_training
@@ -103,6 +104,8 @@ def quickstart(
     eval_limit: Annotated[
         int | None, typer.Option(help="Test sentences per language. [default: all, about 200]")
     ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Leave the service running at the end.")] = False,
+    port: Annotated[int, typer.Option(help="Its port.", min=1, max=65535)] = DEFAULT_PORT,
     as_json: JsonFlag = False,
 ) -> None:
     """Shows the whole method on the sample corpus: import, index, train, evaluate, tag.
@@ -119,10 +122,13 @@ def quickstart(
     )
     with libraries_on_stderr():
         tour = run_tour(Session.of(context).open(create=True), request, eval_limit)
+    workspace = Session.of(context).workspace
     if as_json:
         print_json(tour.to_dict())
     else:
-        show_tour(tour, Session.of(context).workspace)
+        show_tour(tour, workspace)
+    if serve:
+        serve_until_interrupted(service_args(workspace), port=port)
 
 
 def run_tour(workspace: Workspace, request: TrainRequest, eval_limit: int | None) -> Tour:
