@@ -131,7 +131,7 @@ def body_problem(errors: Sequence[Any]) -> Problem:
         return Problem(
             status=422,
             code="lone_surrogate",
-            message=f"{_place(surrogates[0])}: a string holds a lone surrogate, which no Unicode text may hold.",
+            message=f"{_place(surrogates[0])}: a lone surrogate, which no Unicode text may hold.",
             what_to_do="Decode the input as UTF-8, or replace such characters before sending.",
         )
     lines = [f"{_place(error)}: {error['msg']}" for error in errors[:_SHOWN_PROBLEMS]]
