@@ -1,0 +1,132 @@
+"""From a workspace to a tagger, with a random base, random adapters and real indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from retrieveall.corpus.sample import sample_corpus
+from retrieveall.errors import ConfigError, IncompatibleArtefactError, InputError, NotFoundError
+from retrieveall.opening import OpenOptions, OpenTagger, open_tagger, read_release
+from retrieveall.tagger import TextInput
+from retrieveall.types import TaggedSentence
+from retrieveall.workspace import Workspace
+from tests.models import LABELS, save_tiny_adapter, save_tiny_base, tiny_model
+from tests.stores import card
+from tests.workspaces import random_workspace
+
+TEXT = "Anna Müller besuchte gestern Berlin. She flew back to London."
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return random_workspace(tmp_path_factory.mktemp("opening"), ("de", "en"))
+
+
+@pytest.fixture(scope="module")
+def opened(workspace: Workspace) -> Iterator[OpenTagger]:
+    with open_tagger(workspace) as tagger:
+        yield tagger
+
+
+def first(opened: OpenTagger, text: str, language: str | None = None) -> TaggedSentence:
+    (answer,) = opened.tagger.tag([TextInput(text=text, language=language)], explain=True, split=False)
+    for entity in answer.entities:
+        assert entity.text == text[entity.start_char : entity.end_char]
+        assert entity.label in LABELS
+    return answer.sentences[0]
+
+
+def add_adapter(workspace: Workspace, folder: Path, language: str = "en", seed: int = 9) -> str:
+    """Adds another random adapter for a language, of the same index as the one in use."""
+    in_use = workspace.pool.get(workspace.releases.current().languages["en"].adapter).card
+    files = save_tiny_adapter(folder / f"peft-{seed}", tiny_model(), seed=seed)
+    return workspace.pool.add(files, replace(in_use, language=language))
+
+
+def test_texts_are_split_routed_and_tagged_with_examples(opened: OpenTagger) -> None:
+    (answer,) = opened.tagger.tag([TEXT], explain=True)
+
+    assert opened.tagger.release == 1
+    assert [TEXT[s.start_char : s.end_char] for s in answer.sentences] == [TEXT[:36], TEXT[37:]]
+    for sentence in answer.sentences:
+        assert sentence.adapter in {adapter.digest for adapter in opened.opened.adapters.values()}
+        assert {language for language, _ in sentence.ranking} == {"de", "en"}
+        assert sentence.examples is not None and len(sentence.examples.context) <= 1
+
+
+def test_known_sentences_are_routed_by_vote(opened: OpenTagger) -> None:
+    for language in ("de", "en"):
+        text = sample_corpus(language, sizes={"train": 40, "dev": 0, "test": 0})[0].text
+        assert first(opened, text).language == language
+
+
+def test_examples_come_from_the_index_and_can_be_left_away(workspace: Workspace, opened: OpenTagger) -> None:
+    text = sample_corpus("en", sizes={"train": 40, "dev": 0, "test": 0})[0].text
+    shown = first(opened, text, "en").examples
+    with open_tagger(workspace, OpenOptions(examples=False)) as without:
+        bare = first(without, text, "en")
+
+    assert shown is not None and (shown.context or shown.entity)
+    assert bare.examples is not None and not bare.examples.context and not bare.examples.entity
+
+
+def test_chosen_adapters_stand_in_for_those_of_the_release(workspace: Workspace, tmp_path: Path) -> None:
+    digest = add_adapter(workspace, tmp_path)
+    opened = read_release(workspace, OpenOptions(adapters={"en": digest}))
+
+    assert opened.adapters["en"].digest == digest
+    assert opened.adapters["de"].digest == workspace.releases.current().languages["de"].adapter
+    assert opened.indexes == read_release(workspace, OpenOptions()).indexes
+
+
+def test_an_adapter_of_another_language_is_refused(workspace: Workspace) -> None:
+    german = workspace.releases.current().languages["de"].adapter
+    with pytest.raises(InputError, match=f"is for 'de', it cannot answer for 'en'.*de@{german}"):
+        read_release(workspace, OpenOptions(adapters={"en": german}))
+
+
+def test_only_the_languages_asked_for_are_opened(workspace: Workspace) -> None:
+    assert set(read_release(workspace, OpenOptions(languages=("en",))).cards) == {"en"}
+    with pytest.raises(NotFoundError, match=r"no adapter for nl; it has de, en"):
+        read_release(workspace, OpenOptions(languages=("en", "nl")))
+
+
+def test_oracle_routing_takes_pinned_texts_and_refuses_others(workspace: Workspace) -> None:
+    with open_tagger(workspace, OpenOptions(routing="oracle")) as oracle:
+        assert first(oracle, "Anna flew.", "en").language == "en"
+        with pytest.raises(ConfigError, match="a text names no language"):
+            oracle.tagger.tag(["Anna flew."])
+
+
+def test_unknown_routing_and_releases_are_refused(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match=r"'guess' was given; choose one of vote, centroid, langid, oracle"):
+        open_tagger(workspace, OpenOptions(routing="guess"))
+    with pytest.raises(NotFoundError, match="no release 99"):
+        open_tagger(workspace, OpenOptions(release=99))
+
+
+def test_a_workspace_without_adapters_says_how_to_get_one(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "empty", create=True)
+    with pytest.raises(NotFoundError, match="retrieveall train"):
+        open_tagger(workspace)
+
+
+def test_a_base_that_changed_is_refused_with_both_digests(tmp_path: Path) -> None:
+    workspace = random_workspace(tmp_path, ("en",))
+    before = workspace.state().base_digest
+    save_tiny_base(tmp_path / "base", seed=5)
+    with pytest.raises(ConfigError, match=f"built on base {before}, .* is now [0-9a-f]+"):
+        open_tagger(workspace)
+
+
+def test_an_adapter_of_another_base_is_refused_with_both_digests(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    files = save_tiny_adapter(tmp_path / "peft", tiny_model(), seed=3)
+    digest = workspace.pool.add(files, card("en", base_digest="a" * 16, labels=LABELS))
+    with pytest.raises(IncompatibleArtefactError, match=f"{'a' * 16}.*{workspace.state().base_digest}"):
+        read_release(workspace, OpenOptions(adapters={"en": digest}))

@@ -1,0 +1,252 @@
+"""Adapter training: the pure parts here, the fan-out over Ray and what a kill leaves in the slow tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retrieveall.corpus.sample import sample_corpus
+from retrieveall.errors import ConflictError, InputError
+from retrieveall.lora.card import DevScores, check_card
+from retrieveall.models.digest import base_digest
+from retrieveall.training.adapter import AdapterTrainingConfig
+from retrieveall.training.data import RenderConfig
+from retrieveall.training.inputs import RunSpec, TrainingChoice, corpora_of, plan_specs
+from retrieveall.workspace import Workspace
+from tests.models import save_tiny_base
+from tests.stores import BASE, CORPUS, add_adapter, dev
+
+train_jobs = pytest.importorskip("train_jobs.train_adapters")
+
+SPEC = RunSpec(
+    language="nl",
+    train_languages=("nl",),
+    strategy="monolingual",
+    corpus="panx",
+    corpus_digest=CORPUS,
+    labels=("LOC", "PER"),
+    base_model="tiny",
+    base_digest=BASE,
+    config=AdapterTrainingConfig(rank=16, render=RenderConfig(entity_examples=3, context_examples=1)),
+    examples=True,
+    index_digest="1" * 16,
+    embedder="ngram",
+    embedder_digest="2" * 16,
+    threshold_std=0.5,
+    train_limit=100,
+    dev_limit=50,
+    synthetic=True,
+    licence="CC0",
+)
+
+
+def outcome(language: str = "nl", **fields: Any) -> Any:
+    return train_jobs.TrainOutcome(language=language, run=f"{language}-run", **fields)
+
+
+def test_the_card_says_what_the_run_was_made_of() -> None:
+    card = train_jobs.adapter_card(SPEC, DevScores(f1=0.5, f1_low=0.4, f1_high=0.6, sentences=50))
+
+    check_card(card)
+    assert (card.language, card.labels, card.synthetic, card.licence) == ("nl", ("LOC", "PER"), True, "CC0")
+    assert (card.index_digest, card.embedder_digest) == (SPEC.index_digest, SPEC.embedder_digest)
+    assert (card.entity_examples, card.context_examples, card.threshold_std) == (3, 1, 0.5)
+    assert (card.training["rank"], card.training["train_limit"]) == (16, 100)
+    assert card.dev is not None and card.dev.sentences == 50
+
+
+def test_resources_are_asked_of_ray_per_worker() -> None:
+    cpu = train_jobs.Resources(workers_per_language=2, cpus_per_worker=3)
+    gpu = train_jobs.Resources(gpus_per_worker=0.5)
+
+    assert (cpu.device.name, cpu.device.threads) == ("cpu", 3)
+    assert (cpu.scaling.num_workers, cpu.scaling.use_gpu) == (2, False)
+    assert cpu.scaling.resources_per_worker == {"CPU": 3}
+    assert gpu.device.name == "cuda"
+    assert gpu.scaling.use_gpu is True
+    assert gpu.scaling.resources_per_worker == {"CPU": 1, "GPU": 0.5}
+
+
+class Wrapper(Exception):
+    def __init__(
+        self, *, cause: Exception | None = None, failures: dict[int, Exception] | None = None
+    ) -> None:
+        super().__init__("Ray's account of it")
+        if cause is not None:
+            self.cause = cause
+        if failures is not None:
+            self.worker_failures = failures
+
+
+MISTAKE = InputError("No training sentences. Import some.")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MISTAKE,
+        Wrapper(cause=MISTAKE),
+        Wrapper(failures={0: MISTAKE}),
+        Wrapper(cause=Wrapper(failures={1: Wrapper(cause=MISTAKE)})),
+    ],
+    ids=["itself", "cause", "worker", "nested"],
+)
+def test_the_reason_is_the_innermost_error(error: Exception) -> None:
+    assert train_jobs._reason(error) == "InputError: No training sentences. Import some."
+
+
+def test_the_reason_stops_at_what_was_raised_on_purpose() -> None:
+    chained = InputError("No training sentences.")
+    chained.__cause__ = KeyError("x")
+
+    assert train_jobs._reason(chained) == "InputError: No training sentences."
+    assert train_jobs._reason(OSError("disk full")) == "OSError: disk full"
+
+
+def test_outcomes_are_json() -> None:
+    report = train_jobs.TrainReport(outcomes=(outcome(adapter="a" * 16, dev=dev(0.5)),), release=3)
+    saved = json.loads(json.dumps(report.to_dict()))
+    assert saved["release"] == 3
+    assert saved["outcomes"][0]["dev"]["f1"] == 0.5
+
+
+def test_runs_whose_predecessor_failed_fail_too() -> None:
+    follower = replace(SPEC, language="de", continues="mul")
+    done = {"mul": outcome("mul", adapter="a" * 16)}
+    failed = {"mul": outcome("mul", error="InputError: no")}
+    (ready,), nobody = train_jobs._continued([follower], done)
+    kept, (stranded,) = train_jobs._continued([SPEC, follower], failed)
+
+    assert ready.initial_adapter == "a" * 16 and nobody == []
+    assert kept == [SPEC]
+    assert stranded.language == "de" and "'mul'" in stranded.error
+
+
+def test_what_succeeded_is_published_in_one_release(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "w", create=True)
+    outcomes = [
+        outcome("nl", adapter=add_adapter(workspace, tmp_path, language="nl")),
+        outcome("de", adapter=add_adapter(workspace, tmp_path, seed=1, language="de")),
+        outcome("ru", error="InputError: no"),
+    ]
+
+    assert train_jobs._publish(workspace, outcomes, force=False) == 1
+    assert set(workspace.releases.current().languages) == {"de", "nl"}
+    assert train_jobs._publish(workspace, outcomes, force=False) == 1  # nothing new writes nothing
+    assert train_jobs._publish(workspace, outcomes[2:], force=False) is None
+
+
+def test_what_is_worse_is_published_only_by_force(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "w", create=True)
+    good = [outcome(adapter=add_adapter(workspace, tmp_path))]
+    worse = [outcome(adapter=add_adapter(workspace, tmp_path, seed=1, dev=dev(0.1)))]
+    train_jobs._publish(workspace, good, force=False)
+
+    with pytest.raises(ConflictError, match="--force"):
+        train_jobs._publish(workspace, worse, force=False)
+    assert train_jobs._publish(workspace, worse, force=True) == 2
+
+
+CONFIG = AdapterTrainingConfig(rank=8, alpha=16, epochs=2, batch_rows=4, save_steps=2, dev_rows=4)
+
+DRIVER = """
+import json, sys
+from retrieveall.cli.process import ray_running, set_defaults
+set_defaults()
+from retrieveall.workspace import Workspace
+from tests.test_train_jobs_train_adapters import specs
+from train_jobs.train_adapters import Resources, train_adapters
+workspace = Workspace.open(sys.argv[1])
+with ray_running():
+    report = train_adapters(workspace, specs(workspace, sys.argv[2]), Resources(max_failures=0))
+print(json.dumps(report.to_dict()))
+"""
+
+
+def specs(workspace: Workspace, base: str) -> list[list[RunSpec]]:
+    choice = TrainingChoice(
+        base_model=base, base_digest=base_digest(Path(base)), config=CONFIG, examples=False, dev_limit=4
+    )
+    return plan_specs(workspace, choice)
+
+
+def make_workspace(folder: Path, *languages: str) -> Workspace:
+    workspace = Workspace.open(folder / "workspace", create=True)
+    for language in languages:
+        rows = sample_corpus(language, sizes={"train": 40, "dev": 4})
+        corpora_of(workspace).import_sentences(rows, name="sample", language=language)
+    return workspace
+
+
+def break_corpus(workspace: Workspace, language: str) -> bytes:
+    """Takes the training file of a corpus away and returns it."""
+    path = f"sample/{language}/train.parquet"
+    whole = workspace.corpora.read_bytes(path)
+    workspace.corpora.write_bytes(path, whole[:100])
+    return whole
+
+
+def start(workspace: Workspace, base: Path, log: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", DRIVER, workspace.uri, str(base)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with log.open("w") as errors:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
+
+
+def trained(workspace: Workspace, base: Path, log: Path) -> dict[str, Any]:
+    printed, _ = start(workspace, base, log).communicate(timeout=400)
+    assert printed, log.read_text()[-2000:]
+    report = json.loads(printed.splitlines()[-1])
+    return {"release": report["release"], **{one["language"]: one for one in report["outcomes"]}}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_language_fails_alone_and_only_it_is_trained_again(tmp_path: Path, base: Path) -> None:
+    workspace = make_workspace(tmp_path, "de", "en")
+    whole = break_corpus(workspace, "de")
+    first = trained(workspace, base, tmp_path / "first.log")
+    workspace.corpora.write_bytes("sample/de/train.parquet", whole)
+    second = trained(workspace, base, tmp_path / "second.log")
+
+    assert first["en"]["adapter"] and not first["en"]["error"]
+    assert first["de"]["adapter"] is None and "arquet" in first["de"]["error"]
+    assert first["release"] == 1
+    assert second["en"]["reused"] and second["en"]["adapter"] == first["en"]["adapter"]
+    assert second["de"]["adapter"] and not second["de"]["reused"]
+    assert set(workspace.releases.current().languages) == {"de", "en"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_driver_goes_on_to_the_same_adapter(tmp_path: Path, base: Path) -> None:
+    whole = trained(make_workspace(tmp_path / "one", "en"), base, tmp_path / "whole.log")
+    workspace = make_workspace(tmp_path / "two", "en")
+    run = workspace.run(specs(workspace, str(base))[0][0].run_name)
+    driver = start(workspace, base, tmp_path / "killed.log")
+    while driver.poll() is None and not any("checkpoint" in name for name in run.list()):
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    killed_early = not run.exists(train_jobs.RESULT)
+    again = trained(workspace, base, tmp_path / "again.log")
+
+    assert killed_early
+    assert again["en"]["adapter"] == whole["en"]["adapter"]
+    assert not again["en"]["reused"]
+    assert len(workspace.pool.list()) == 1
+    assert "Failed to query" not in (tmp_path / "again.log").read_text()

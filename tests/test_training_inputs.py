@@ -1,0 +1,199 @@
+"""What a run reads, and when its name, and so the run, is another one."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retrieveall.corpus.sample import sample_corpus
+from retrieveall.embedding.spec import EmbedderSpec, load_embedder
+from retrieveall.errors import ConfigError, InputError, NotFoundError
+from retrieveall.retrieval import IndexOptions, IndexRequest, write_index
+from retrieveall.training.adapter import AdapterTrainingConfig
+from retrieveall.training.data import RenderConfig
+from retrieveall.training.inputs import (
+    RunSpec,
+    TrainingChoice,
+    corpora_of,
+    limited,
+    load_inputs,
+    plan_specs,
+)
+from retrieveall.types import Examples, Sentence
+from retrieveall.workspace import Workspace
+
+BASE = "b" * 16
+SIZES = {"train": 24, "dev": 12, "test": 0}
+
+
+def make_workspace(folder: Path, *languages: str, indexed: bool = True) -> Workspace:
+    workspace = Workspace.open(folder / "workspace", create=True)
+    for language in languages:
+        add_corpus(workspace, language, sample_corpus(language, sizes=SIZES))  # type: ignore[arg-type]
+        if indexed:
+            add_index(workspace, language)
+    return workspace
+
+
+def add_corpus(workspace: Workspace, language: str, rows: list[Sentence], **more: Any) -> None:
+    corpora_of(workspace).import_sentences(rows, name="sample", language=language, **more)
+
+
+def add_index(workspace: Workspace, language: str, **options: Any) -> str:
+    store = corpora_of(workspace)
+    embedder = load_embedder(EmbedderSpec())
+    request = IndexRequest(
+        language=language,
+        corpus="sample",
+        corpus_digest=store.manifest("sample", language).digest,
+        spec=EmbedderSpec(),
+        embedder_digest=embedder.digest,
+        options=IndexOptions(**options),
+    )
+    rows = store.load("sample", language, "train")
+    return write_index(workspace.indexes, request, rows, embedder).digest
+
+
+def choice(**changes: Any) -> TrainingChoice:
+    values = {"base_model": "tiny", "base_digest": BASE, "config": AdapterTrainingConfig(), **changes}
+    return TrainingChoice(**values)
+
+
+def only(workspace: Workspace, **changes: Any) -> RunSpec:
+    ((spec,),) = plan_specs(workspace, choice(**changes))
+    return spec
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("inputs"), "en")
+
+
+def test_a_choice_becomes_one_run_per_language(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, "de", "en", indexed=False)
+    (stage,) = plan_specs(workspace, choice(examples=False))
+    ((one,),) = plan_specs(workspace, choice(examples=False, languages=("en",)))
+
+    assert [spec.language for spec in stage] == ["de", "en"]
+    assert one == stage[1]
+    assert one.labels == ("LOC", "ORG", "PER")
+    assert one.run_name.startswith("en-")
+
+
+def test_the_same_choice_has_the_same_name_whatever_the_base_is_called(workspace: Workspace) -> None:
+    assert only(workspace).run_name == only(workspace, base_model="/elsewhere/tiny").run_name
+
+
+CHANGES: dict[str, Any] = {
+    "base_digest": "c" * 16,
+    "config": AdapterTrainingConfig(render=RenderConfig(drop_rate=0.5)),
+    "examples": False,
+    "threshold_std": 0.5,
+    "train_limit": 5,
+    "dev_limit": 7,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_another_choice_has_another_name(workspace: Workspace, name: str) -> None:
+    assert only(workspace, **{name: CHANGES[name]}).run_name != only(workspace).run_name
+
+
+def test_every_field_but_the_name_of_the_base_counts(workspace: Workspace) -> None:
+    spec = only(workspace, train_limit=9)
+    for field in fields(RunSpec):
+        value = getattr(spec, field.name)
+        if field.name == "strategy" or isinstance(value, bool) or not isinstance(value, int | str | None):
+            continue
+        changed = replace(spec, **{field.name: value + 1 if isinstance(value, int) else "f" * 16})  # type: ignore[arg-type]
+        assert (changed.run_name == spec.run_name) is (field.name == "base_model"), field.name
+
+
+def test_other_data_and_another_index_have_other_names(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, "en")
+    first = only(workspace)
+    rows = sample_corpus("en", sizes={"train": 25, "dev": 12})
+    add_corpus(workspace, "en", rows, force=True)
+    second = only(workspace, examples=False)
+    add_index(workspace, "en")
+    third = only(workspace)
+
+    assert second.index_digest is None and third.index_digest != first.index_digest
+    assert len({first.run_name, second.run_name, third.run_name}) == 3
+
+
+def test_a_missing_index_is_an_error_that_says_how_to_build_it(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, "en", indexed=False)
+    with pytest.raises(NotFoundError, match=r"retrieveall index --corpus sample --languages en"):
+        plan_specs(workspace, choice())
+    assert only(workspace, examples=False).index_digest is None
+
+
+def test_an_adapter_without_examples_is_published_with_the_index_that_is_there(workspace: Workspace) -> None:
+    assert only(workspace, examples=False).index_digest == only(workspace).index_digest is not None
+
+
+def test_missing_corpora_and_strategies_are_errors(workspace: Workspace) -> None:
+    with pytest.raises(NotFoundError, match="'nl'"):
+        plan_specs(workspace, choice(languages=("nl",)))
+    with pytest.raises(ConfigError, match="known are"):
+        plan_specs(workspace, choice(strategy="best"))
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 99, 100, 101, None])
+def test_limited_draws_the_same_rows_every_time_in_their_order(limit: int | None) -> None:
+    places = limited(100, limit)
+
+    assert places == limited(100, limit) == sorted(set(places))
+    assert len(places) == min(100, 100 if limit is None else limit)
+    assert set(places) <= set(range(100))
+
+
+def test_a_limit_is_no_prefix_and_no_negative_number() -> None:
+    assert limited(1000, 20) != list(range(20))
+    with pytest.raises(InputError, match="limit of -1"):
+        limited(10, -1)
+
+
+def test_inputs_are_the_splits_in_both_forms_with_examples(workspace: Workspace) -> None:
+    inputs = load_inputs(workspace, only(workspace, train_limit=20, dev_limit=5))
+    rows = inputs.train.rows()
+
+    assert len(rows) == 20
+    assert (len(inputs.dev.sentences), len(inputs.measured.sentences)) == (12, 5)
+    assert inputs.measured.examples == inputs.dev.examples[:5]
+    assert {row.sentence.id for row in rows} == {row.detokenised.id for row in rows}
+    assert any(row.examples.entity for row in rows) and any(row.examples.context for row in rows)
+
+
+def test_a_training_sentence_is_never_its_own_example(workspace: Workspace) -> None:
+    for row in load_inputs(workspace, only(workspace)).train.rows():
+        assert row.sentence.text not in {example.text for example in row.examples.context}
+
+
+def test_gold_labels_do_not_change_the_examples(tmp_path: Path, workspace: Workspace) -> None:
+    """METHOD section 2: x's gold mentions are never looked up. Only x loses its own here."""
+    whole = load_inputs(workspace, only(workspace)).train
+    at = next(i for i, row in enumerate(whole.sentences) if row.entities)
+    rows = corpora_of(workspace).load("sample", "en", "train")
+    bare = [replace(row, entities=()) if row.id == whole.sentences[at].id else row for row in rows]
+    other = Workspace.open(tmp_path / "other", create=True)
+    add_corpus(other, "en", bare)
+    add_index(other, "en")
+
+    assert load_inputs(other, only(other)).train.examples[at] == whole.examples[at]
+
+
+def test_without_examples_nothing_is_searched(workspace: Workspace) -> None:
+    inputs = load_inputs(workspace, only(workspace, examples=False))
+    assert set(inputs.train.examples) == set(inputs.dev.examples) == {Examples()}
+
+
+def test_a_corpus_without_training_sentences_is_an_error(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "workspace", create=True)
+    add_corpus(workspace, "en", sample_corpus("en", sizes={"test": 3}))
+    with pytest.raises(InputError, match="no training sentences for 'en'"):
+        load_inputs(workspace, only(workspace, examples=False))
