@@ -35,7 +35,7 @@ class ServeArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     workspace: str = Field(description="Path or URI of the workspace; every node must reach it.")
-    release: int | None = Field(default=None, ge=1, description="Its number; left out, the current one.")
+    release: int | None = Field(default=None, description="Its number; left out, the current one.")
     routing: Literal["vote", "centroid", "langid"] | None = Field(
         default=None, description="How adapters are chosen; left out, as the workspace's settings say."
     )

@@ -5,6 +5,7 @@ The only module beside `serve_apps.app` and `serve_apps.running` that knows Ray.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,9 @@ async def answer_of(response: Any, stage: str) -> Any:
     """
     try:
         return await response
+    except asyncio.CancelledError:  # our deadline, or the client left: the stage need not go on
+        response.cancel()
+        raise
     except BackPressureError:
         raise Overloaded(f"The queue of the {stage} is full. Try again after 1 seconds.") from None
     except _GONE:

@@ -45,8 +45,11 @@ def start_service(args: ServeArgs, *, host: str, port: int) -> str:
 
 
 def stop_service() -> None:
-    """Ends the application and Serve; requests in flight are finished first, for some seconds at most."""
-    serve.shutdown()
+    """Ends the application, and Serve where it runs no other; requests in flight get some seconds to end."""
+    if APPLICATION in serve.status().applications:
+        serve.delete(APPLICATION)
+    if not serve.status().applications:
+        serve.shutdown()
 
 
 def _run(application: serve.Application, logs: LoggingConfig) -> None:
