@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -300,17 +300,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--languages", default="", help="comma-separated; default all")
     parser.add_argument("--embedder", default="ngram", help="ngram, lm, or a sentence-transformers model")
     parser.add_argument("--base-model", help="for the embedder lm")
+    parser.add_argument("--dimensions", type=int, help="of the embedder ngram")
     parser.add_argument("--kind", default="auto", help="auto, flat, ivf or hnsw")
     parser.add_argument("--rows-per-shard", type=int, default=IndexOptions().rows_per_shard)
     parser.add_argument("--actors", type=int, help="default: as many as the CPUs hold")
     given = parser.parse_args(arguments)
     workspace = Workspace.open(given.workspace)
     languages = [code for code in given.languages.split(",") if code]
+    spec = spec_for(given.embedder, base_model=given.base_model or workspace.state().base_model)
     started_s = time.monotonic()
     outcomes = build_index(
         workspace,
         open_corpora(workspace).resolve(given.corpus, languages or None),
-        spec_for(given.embedder, base_model=given.base_model or workspace.state().base_model),
+        replace(spec, dimensions=given.dimensions) if given.dimensions else spec,
         IndexOptions(kind=given.kind, rows_per_shard=given.rows_per_shard),
         IndexResources(actors=given.actors),
         on_progress=_print_progress,

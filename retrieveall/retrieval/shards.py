@@ -27,6 +27,7 @@ AUTO_IVF_ROWS = 10_000
 
 _DECIMALS = 6
 _SLACK = 16
+_QUERY_BATCH = 256  # bounds the memory of scoring again
 _PROBE_SHARE = 8  # one in eight lists is probed: 83 % of the true neighbours on PAN-X at a tenth of the time
 _HNSW_LINKS, _HNSW_BUILD, _HNSW_SEARCH = 16, 80, 64
 
@@ -56,6 +57,13 @@ def build_shard(vectors: Vectors, kind: IndexKind = "auto") -> bytes:
     """
     import faiss
 
+    return bytes(faiss.serialize_index(build_index(vectors, kind)))
+
+
+def build_index(vectors: Vectors, kind: IndexKind = "auto") -> Any:
+    """Makes the faiss index of one shard, in memory; see `build_shard`."""
+    import faiss
+
     rows, dimensions = vectors.shape
     chosen = shard_kind(kind, rows)
     index: Any
@@ -71,7 +79,7 @@ def build_shard(vectors: Vectors, kind: IndexKind = "auto") -> bytes:
     else:
         index = faiss.IndexFlatIP(dimensions)
     index.add(np.ascontiguousarray(vectors, np.float32))
-    return bytes(faiss.serialize_index(index))
+    return _tuned(index)
 
 
 class ShardSet:
@@ -112,14 +120,14 @@ class ShardSet:
             -inf and -1.
         """
         wanted = min(k, len(self))
-        all_similarities = np.full((len(queries), k), -np.inf, np.float32)
-        all_rows = np.full((len(queries), k), -1, np.int64)
-        if wanted and len(queries):
-            find = self._exact if self.exact else self._merged
-            similarities, rows = find(queries, wanted)
-            all_similarities[:, :wanted] = similarities[:, :wanted]
-            all_rows[:, :wanted] = rows[:, :wanted]
-        return all_similarities, all_rows
+        similarities = np.full((len(queries), k), -np.inf, np.float32)
+        rows = np.full((len(queries), k), -1, np.int64)
+        find = self._exact if self.exact else self._merged
+        for first in range(0, len(queries) if wanted else 0, _QUERY_BATCH):
+            batch = slice(first, first + _QUERY_BATCH)
+            found = find(queries[batch], wanted)
+            similarities[batch, :wanted], rows[batch, :wanted] = found[0][:, :wanted], found[1][:, :wanted]
+        return similarities, rows
 
     def _merged(self, queries: Vectors, k: int) -> tuple[NDArray[np.float64], Rows]:
         """Asks every shard for its k nearest and puts them in order."""
@@ -183,6 +191,13 @@ def _open(file: Path, dimensions: int, mapped: bool) -> Any:
         raise IncompatibleArtefactError(
             f"{file} holds vectors of {index.d} dimensions, the manifest says {dimensions}. Build it again."
         )
+    return _tuned(index)
+
+
+def _tuned(index: Any) -> Any:
+    """Sets how thoroughly an approximate index is searched."""
+    import faiss
+
     if isinstance(index, faiss.IndexIVF):
         index.nprobe = max(1, index.nlist // _PROBE_SHARE)
     elif isinstance(index, faiss.IndexHNSW):
