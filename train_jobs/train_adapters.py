@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,8 +140,7 @@ def train_adapters(
         ready, stranded = _continued(stage, outcomes)
         outcomes.update((outcome.language, outcome) for outcome in stranded)
         specs = [replace(spec, workers=resources.workers_per_language) for spec in ready]
-        waiting = {_fit.remote(workspace, spec, resources): spec for spec in specs}
-        for outcome in _gather(workspace, waiting, on_progress):
+        for outcome in _run_all(workspace, specs, resources, on_progress):
             outcomes[outcome.language] = outcome
     release = _publish(workspace, outcomes.values(), force) if publish else None
     return TrainReport(outcomes=tuple(outcomes.values()), release=release)
@@ -162,18 +161,44 @@ def _continued(
     return ready, stranded
 
 
-def _gather(workspace: Workspace, waiting: dict[Any, RunSpec], on_progress: OnProgress) -> list[TrainOutcome]:
+def _run_all(
+    workspace: Workspace, specs: Sequence[RunSpec], resources: Resources, on_progress: OnProgress
+) -> list[TrainOutcome]:
+    """Keeps as many runs under way as the cluster has room for, so that waiting ones cost nothing."""
+    pending = list(specs)
+    waiting: dict[Any, RunSpec] = {}
     finished = []
-    while waiting:
+    while pending or waiting:
+        while pending and len(waiting) < room_for_runs(resources, ray.cluster_resources()):
+            spec = pending.pop(0)
+            waiting[_fit.remote(workspace, spec, resources)] = spec
         done, _ = ray.wait(list(waiting), timeout=_PROGRESS_SECONDS)
-        for reference in done:
-            spec = waiting.pop(reference)
-            finished.append(_outcome_of(reference, spec))
-        for spec in waiting.values():
-            steps = _read_progress(workspace, spec)
-            if steps is not None:
-                on_progress(spec.language, *steps)
+        finished += [_outcome_of(reference, waiting.pop(reference)) for reference in done]
+        _tell_progress(workspace, waiting.values(), on_progress)
     return finished
+
+
+def room_for_runs(resources: Resources, cluster: Mapping[str, float]) -> int:
+    """Returns how many runs fit into a cluster at once, at least one: a cluster may still grow.
+
+    Args:
+        resources: Of each run.
+        cluster: Total of each resource, as ``ray.cluster_resources()`` gives it.
+    """
+    need = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    fits = [
+        cluster.get(kind, 0.0) / (amount * resources.workers_per_language)
+        for kind, amount in need.items()
+        if amount
+    ]
+    return max(1, int(min(fits, default=1)))
+
+
+def _tell_progress(workspace: Workspace, specs: Iterable[RunSpec], on_progress: OnProgress) -> None:
+    for spec in specs:
+        steps = _read_progress(workspace, spec)
+        if steps is not None:
+            on_progress(spec.language, *steps)
 
 
 def _outcome_of(reference: Any, spec: RunSpec) -> TrainOutcome:

@@ -12,7 +12,7 @@ from retrieveall.prompting.codec import EncodedText
 from retrieveall.types import Span
 
 _STOPS = frozenset(".!?;:。！？；：\n")
-_PUNCTUATION = frozenset(",、，()[]{}«»„“”\"/|–—-")
+_PUNCTUATION = frozenset(',、，()[]{}«»„“”"/|–—-')
 _BYTES_PER_CHAR = 4  # of UTF-8, at most
 
 
