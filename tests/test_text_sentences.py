@@ -35,7 +35,7 @@ def test_sentences_of_mixed_languages() -> None:
 
 
 def test_a_lone_surrogate_is_named() -> None:
-    with pytest.raises(InputError, match="Character 3 .*U\\+D800"):
+    with pytest.raises(InputError, match=r"Character 3 .*U\+D800"):
         split_sentences("abc\ud800")
 
 

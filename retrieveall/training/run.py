@@ -41,9 +41,7 @@ class SplitInput:
         """Returns S training rows."""
         return [
             TrainingRow(sentence=sentence, detokenised=prose, examples=examples)
-            for sentence, prose, examples in zip(
-                self.sentences, self.detokenised, self.examples, strict=True
-            )
+            for sentence, prose, examples in zip(self.sentences, self.detokenised, self.examples, strict=True)
         ]
 
 
@@ -157,4 +155,3 @@ def measure_dev(
         engine.close()
     score = evaluate(dev.sentences, [a.entities for a in answers], seed=seed).scores["strict"]
     return DevScores(f1=score.f1, f1_low=score.f1_low, f1_high=score.f1_high, sentences=len(dev.sentences))
-
