@@ -1,0 +1,115 @@
+"""P12: routing accuracy and speed of vote, centroid and lingua on a corpus's test sentences, side by side.
+
+    python benchmarks/routing.py --workspace W --corpus panx --limit 2000
+
+The three route the same sentences, one thread each; times are medians over chunks, interleaved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import faiss
+from matplotlib.figure import Figure
+
+from retrieveall.evaluation.plots import save_png
+from retrieveall.retrieval import Retriever, list_indexes
+from retrieveall.routing import ROUTERS, open_router
+from retrieveall.training.inputs import corpora_of, limited
+from retrieveall.types import Sentence
+from retrieveall.workspace import Workspace
+
+RESULTS = Path(__file__).parent / "results"
+CHUNK = 250
+
+
+def main() -> None:
+    """Measures and writes ``routing.json`` and ``routing.png``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--workspace", required=True)
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--limit", type=int, default=2000)
+    arguments = parser.parse_args()
+    faiss.omp_set_num_threads(1)
+    workspace = Workspace.open(arguments.workspace)
+    retriever = open_indexes(workspace, arguments.corpus)
+    sentences = test_sentences(workspace, arguments.corpus, sorted(retriever.indexes), arguments.limit)
+    result = measure(retriever, sentences)
+    result |= {
+        "id": "P12",
+        "unit": "accuracy; sentences per second",
+        "setup": {"threads": 1, "corpus": arguments.corpus, "sentences": len(sentences)},
+    }
+    (RESULTS / "routing.json").write_text(json.dumps(result, indent=1) + "\n")
+    save_png(draw(result["routers"]), RESULTS / "routing.png")
+
+
+def open_indexes(workspace: Workspace, corpus: str) -> Retriever:
+    """Opens the corpus's index of every language."""
+    found = [index for index in list_indexes(workspace.indexes) if index.corpus == corpus]
+    return Retriever.open(workspace.indexes, {index.language: index.digest for index in found})
+
+
+def test_sentences(workspace: Workspace, corpus: str, languages: Sequence[str], limit: int) -> list[Sentence]:
+    """Returns test sentences, languages in turn."""
+    store = corpora_of(workspace)
+    by_language = []
+    for language in languages:
+        rows = store.load(corpus, language, "test")
+        by_language.append([rows[i] for i in limited(len(rows), limit)])
+    return [row for rows in zip(*by_language, strict=True) for row in rows]
+
+
+def measure(retriever: Retriever, sentences: Sequence[Sentence]) -> dict[str, object]:
+    """Routes every chunk with every router in turn."""
+    routers = {name: open_router(name, retriever.indexes) for name in ROUTERS}
+    right: dict[str, dict[str, int]] = {name: dict.fromkeys(retriever.indexes, 0) for name in routers}
+    speed: dict[str, list[float]] = {name: [] for name in routers}
+    for router in routers.values():
+        router.route([row.text for row in sentences[:CHUNK]])  # warm-up: models load, pages are touched
+    for start in range(0, len(sentences), CHUNK):
+        chunk = sentences[start : start + CHUNK]
+        for name, router in routers.items():
+            began = time.perf_counter()
+            routes = router.route([row.text for row in chunk]).routes
+            speed[name].append(len(chunk) / (time.perf_counter() - began))
+            for row, route in zip(chunk, routes, strict=True):
+                right[name][row.language] += route.language == row.language
+    each = len(sentences) // len(retriever.indexes)
+    return {
+        "routers": {
+            name: {
+                "accuracy": sum(right[name].values()) / len(sentences),
+                "by_language": {code: count / each for code, count in right[name].items()},
+                "sentences_per_s": statistics.median(speed[name]),
+            }
+            for name in routers
+        }
+    }
+
+
+def draw(routers: object) -> Figure:
+    """Draws accuracy per language of each router."""
+    assert isinstance(routers, dict)
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    for shift, (name, values) in enumerate(routers.items()):
+        places = [place + 0.25 * (shift - 1) for place in range(len(values["by_language"]))]
+        label = f"{name}: {values['accuracy']:.3f}, {values['sentences_per_s']:.0f}/s"
+        axes.bar(places, list(values["by_language"].values()), width=0.24, label=label)
+    axes.set_xticks(range(len(values["by_language"])), list(values["by_language"]))
+    axes.set(ylabel="routing accuracy", ylim=(0.5, 1.0))
+    axes.legend(loc="lower right")
+    return figure
+
+
+if __name__ == "__main__":
+    main()
