@@ -140,7 +140,8 @@ def pinned(args: ServeArgs) -> ServeArgs:
 
 def _deployment(name: str, stage: type[Any], sizes: StageArgs) -> Deployment:
     # Nothing may be lost in a queue of Serve: the ingress itself refuses what is too much, in our shape.
-    return serve.deployment(stage).options(
+    deployment: Any = serve.deployment(stage)
+    configured: Deployment = deployment.options(
         name=name,
         num_replicas=sizes.replicas,
         ray_actor_options={"num_cpus": sizes.cpus, "num_gpus": sizes.gpus},
@@ -150,3 +151,4 @@ def _deployment(name: str, stage: type[Any], sizes: StageArgs) -> Deployment:
         graceful_shutdown_wait_loop_s=0.5,
         graceful_shutdown_timeout_s=_SHUTDOWN_S,
     )
+    return configured

@@ -49,7 +49,7 @@ def stop_service() -> None:
     if APPLICATION in serve.status().applications:
         serve.delete(APPLICATION)
     if not serve.status().applications:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _run(application: serve.Application, logs: LoggingConfig) -> None:

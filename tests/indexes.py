@@ -8,7 +8,14 @@ from pathlib import Path
 from retrieveall.embedding import EmbedderSpec, NgramEmbedder
 from retrieveall.embedding.protocol import Embedder
 from retrieveall.retrieval import IndexManifest, IndexOptions, IndexRequest, LanguageIndex, write_index
-from retrieveall.retrieval.rows import ENTITY_SCHEMA, ContextRows, EntityRows, context_table
+from retrieveall.retrieval.rows import (
+    ENTITY_SCHEMA,
+    ContextRows,
+    EntityRows,
+    context_table,
+    entity_table,
+    shard_ranges,
+)
 from retrieveall.retrieval.shards import ShardSet, build_index
 from retrieveall.storage import Store
 from retrieveall.types import Sentence
@@ -46,10 +53,24 @@ def written(
     return store, write_index(store, request(sentences, options), sentences, SMALL)
 
 
-def opened(folder: Path, sentences: Sequence[Sentence], options: IndexOptions | None = None) -> LanguageIndex:
-    """Builds and opens an index."""
-    store, manifest = written(folder, sentences, options)
-    return LanguageIndex.open(store, manifest, SMALL)
+def in_memory(sentences: Sequence[Sentence], *, rows_per_shard: int = 1_000) -> LanguageIndex:
+    """The same index without any file."""
+    contexts = ContextRows(context_table(sentences))
+    entities = EntityRows(entity_table(sentences, per_occurrence=False), contexts)
+    texts = [sentence.text for sentence in sentences]
+    return LanguageIndex(
+        contexts=contexts,
+        entities=entities,
+        context_shards=_shards(texts, rows_per_shard),
+        entity_shards=_shards([entities.mention(row) for row in range(len(entities))], rows_per_shard),
+        embedder=SMALL,
+    )
+
+
+def _shards(texts: Sequence[str], rows_per_shard: int) -> ShardSet:
+    vectors = SMALL.embed_texts(texts)
+    ranges = shard_ranges(len(texts), rows_per_shard)
+    return ShardSet([build_index(vectors[a:b], "flat") for a, b in ranges], SMALL.dimensions)
 
 
 def contexts_only(sentences: Sequence[Sentence], embedder: Embedder) -> LanguageIndex:

@@ -1,8 +1,11 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from retrieveall.embedding.lm import LmEmbedder
+from retrieveall.embedding.protocol import Vectors
 from retrieveall.errors import ConfigError
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.types import Span
@@ -17,15 +20,16 @@ def embedder() -> LmEmbedder:
 
 
 def states(ids: list[int]) -> torch.Tensor:
-    model = tiny_model("llama").eval()
+    model: Any = tiny_model("llama").eval()  # type: ignore[no-untyped-call]
     start = list(CODEC.start_ids)
     with torch.inference_mode():
         hidden: torch.Tensor = model.base_model(input_ids=torch.tensor([[*start, *ids]])).last_hidden_state
     return hidden[0, len(start) :].float()
 
 
-def unit(vector: torch.Tensor) -> np.ndarray:
-    return (vector / vector.norm()).numpy()
+def unit(vector: torch.Tensor) -> Vectors:
+    values: Vectors = (vector / vector.norm()).numpy()
+    return values
 
 
 def test_a_sentence_is_the_mean_of_its_tokens(embedder: LmEmbedder) -> None:

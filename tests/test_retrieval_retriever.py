@@ -1,6 +1,5 @@
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from retrieveall.retrieval import (
 )
 from retrieveall.storage import Store
 from retrieveall.types import Examples, GoldEntity, Sentence
-from tests.indexes import SMALL, opened, request, training, written
+from tests.indexes import SMALL, in_memory, request, training, written
 
 CORPUS = training(
     "[Anna Berg](PER) lives in [New York](LOC) .",
@@ -50,8 +49,8 @@ def mentions(examples: Examples) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> LanguageIndex:
-    return opened(tmp_path_factory.mktemp("indexes"), CORPUS)
+def index() -> LanguageIndex:
+    return in_memory(CORPUS)
 
 
 def find(index: LanguageIndex, text: str, exclude: str | None = None, n: int = 8) -> Examples:
@@ -97,15 +96,18 @@ def test_exclude_self_drops_the_sentence_but_not_its_mentions_elsewhere(index: L
     assert ("New York", "LOC") in mentions(found)
 
 
-def test_exclude_self_drops_every_copy(tmp_path: Path) -> None:
+def test_exclude_self_drops_every_copy() -> None:
     copies = training("[Oslo](LOC) wins", "[Oslo](ORG)  wins", "[Rome](LOC) loses")
-    found = find(opened(tmp_path, copies), "Oslo wins", exclude="Oslo wins")
-    assert {example.sentence_id for example in (*found.context, *found.entity)} <= {"s2"}
+    found = find(in_memory(copies), "Oslo wins", exclude="Oslo wins")
+    assert {context.sentence_id for context in found.context} <= {"s2"}
+    assert {entity.sentence_id for entity in found.entity} <= {"s2"}
 
 
 def test_stored_neighbours_are_what_retrieval_gives(tmp_path: Path) -> None:
     store, manifest = written(tmp_path, CORPUS)
     index = LanguageIndex.open(store, manifest, SMALL)
+    text = CORPUS[2].text
+    assert index.examples([text]) == in_memory(CORPUS).examples([text])
     neighbours = TrainingNeighbours.open(store, manifest, index)
     retriever = Retriever({"en": index})
     assert len(neighbours) == len(CORPUS)
@@ -140,16 +142,15 @@ def test_the_gold_of_a_sentence_never_reaches_its_own_examples(data: st.DataObje
     swapped = list(CORPUS)
     swapped[place] = data.draw(other_gold(CORPUS[place]))
     texts = [CORPUS[place].text]
-    with TemporaryDirectory() as a, TemporaryDirectory() as b:
-        first, second = opened(Path(a), CORPUS), opened(Path(b), swapped)
-        for n, m, factor in ((4, 2, 1.0), (16, 8, -9.0)):
-            assert first.examples(texts, n=n, m=m, threshold_lambda=factor, exclude=texts) == second.examples(
-                texts, n=n, m=m, threshold_lambda=factor, exclude=texts
-            )
+    first, second = in_memory(CORPUS), in_memory(swapped)
+    for n, m, factor in ((4, 2, 1.0), (16, 8, -9.0)):
+        assert first.examples(texts, n=n, m=m, threshold_lambda=factor, exclude=texts) == second.examples(
+            texts, n=n, m=m, threshold_lambda=factor, exclude=texts
+        )
 
 
-def test_shards_change_nothing(tmp_path: Path, index: LanguageIndex) -> None:
-    sharded = opened(tmp_path, CORPUS, IndexOptions(kind="flat", rows_per_shard=3))
+def test_shards_change_nothing(index: LanguageIndex) -> None:
+    sharded = in_memory(CORPUS, rows_per_shard=3)
     texts = [sentence.text for sentence in CORPUS]
     everything = {"n": 16, "m": 8, "threshold_lambda": -9.0, "exclude": texts}
     assert sharded.examples(texts, **everything) == index.examples(texts, **everything)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ class LetterScorer:
     """Counts the letters a and b: language aa likes a, bb likes b; similarity is their number."""
 
     name = "letters"
-    languages = ("aa", "bb")
+    languages: tuple[str, ...] = ("aa", "bb")
 
     def score(self, texts: Sequence[str], *, embeddings: Vectors | None = None) -> LanguageScores:
         counts = np.array([[text.count("a"), text.count("b")] for text in texts], np.float64).reshape(-1, 2)

@@ -73,7 +73,7 @@ def client(workspace: Workspace) -> Iterator[httpx.Client]:
             yield client
         stop_service()
     finally:
-        ray.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
 
 
 @pytest.mark.slow

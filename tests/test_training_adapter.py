@@ -14,7 +14,7 @@ from retrieveall.text.units import split_units
 from retrieveall.training.adapter import AdapterTraining, AdapterTrainingConfig, adapter_tensors
 from retrieveall.training.data import RenderConfig, TrainingRow, collate
 from retrieveall.types import EntityExample, Examples, GoldEntity, Sentence
-from tests.models import ARCHITECTURES, tiny_model, tiny_tokenizer
+from tests.models import ARCHITECTURES, Architecture, tiny_model, tiny_tokenizer
 
 NAMES = ("Anna", "Boris", "Carla", "Dmitri", "Elena")
 
@@ -87,7 +87,7 @@ def test_two_workers_see_every_row_and_equally_many_batches() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_plain_peft_reads_the_adapter_with_the_same_logits(architecture: str, tmp_path: Path) -> None:
+def test_plain_peft_reads_the_adapter_alike(architecture: Architecture, tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     training = AdapterTraining(
         tiny_model(architecture),

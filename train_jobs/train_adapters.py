@@ -169,13 +169,18 @@ def _run_all(
     waiting: dict[Any, RunSpec] = {}
     finished = []
     while pending or waiting:
-        while pending and len(waiting) < room_for_runs(resources, ray.cluster_resources()):
+        while pending and len(waiting) < room_for_runs(resources, _cluster()):
             spec = pending.pop(0)
             waiting[_fit.remote(workspace, spec, resources)] = spec
         done, _ = ray.wait(list(waiting), timeout=_PROGRESS_SECONDS)
         finished += [_outcome_of(reference, waiting.pop(reference)) for reference in done]
         _tell_progress(workspace, waiting.values(), on_progress)
     return finished
+
+
+def _cluster() -> Mapping[str, float]:
+    total: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return total
 
 
 def room_for_runs(resources: Resources, cluster: Mapping[str, float]) -> int:
