@@ -20,6 +20,10 @@ class UnknownLanguageError(InputError):
     """A text names a language that the release has no adapter for; the message lists those it has."""
 
 
+class LoneSurrogateError(InputError):
+    """A text holds half of a surrogate pair, which no Unicode text may hold."""
+
+
 class CorpusFormatError(InputError):
     """A corpus file is broken; the message starts with ``file:line:``."""
 

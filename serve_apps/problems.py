@@ -13,6 +13,7 @@ from retrieveall.errors import (
     DeadlineExceeded,
     EngineClosed,
     InputError,
+    LoneSurrogateError,
     Overloaded,
     RetrieveAllError,
     ServiceUnavailable,
@@ -54,6 +55,12 @@ _KINDS = (
         status=422,
         code="unknown_language",
         what_to_do="Name a language that `GET /v1/languages` lists, or leave `language` out.",
+    ),
+    _Kind(
+        error=LoneSurrogateError,
+        status=422,
+        code="lone_surrogate",
+        what_to_do="Encode the text as UTF-8, or replace such characters.",
     ),
     _Kind(
         error=InputError,

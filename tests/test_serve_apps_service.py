@@ -177,7 +177,7 @@ def test_ids_pins_labels_and_offsets_are_followed(client: Client) -> None:
         (b'{"texts": [7]}', "bad_body", "texts.0"),
         (b'{"texts": ["a"], "min_score": NaN}', "bad_body", "min_score"),
         (b'{"texts": ["a"], "colour": "red"}', "bad_body", "colour"),
-        (b'{"texts": ["a", "\\ud800"]}', "lone_surrogate", "texts.1"),
+        (b'{"texts": ["a", "\\ud800"]}', "lone_surrogate", "lone surrogate"),
         (b'{"texts": [{"text": "a", "id": "\\udfff"}]}', "lone_surrogate", "texts.0"),
         (b'{"texts": [{"text": "a", "language": "xx"}]}', "unknown_language", "de, en, ru"),
         (b'{"texts": [{"text": "a", "language": "../etc"}]}', "unknown_language", "de, en, ru"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sentencex
 
-from retrieveall.errors import InputError
+from retrieveall.errors import LoneSurrogateError
 from retrieveall.types import Span
 
 
@@ -17,12 +17,12 @@ def check_text(text: str) -> None:
     """Refuses what is no Unicode text.
 
     Raises:
-        InputError: A lone surrogate stands in the text.
+        LoneSurrogateError: A lone surrogate stands in the text.
     """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(
+        raise LoneSurrogateError(
             f"Character {error.start} of the text is a lone surrogate (U+{ord(text[error.start]):04X}),"
             " which no Unicode text may hold. Decode the input as UTF-8, or replace such characters."
         ) from None
@@ -36,7 +36,7 @@ def split_sentences(text: str, *, language: str = "en") -> tuple[Span, ...]:
         language: Whose abbreviations and stops to use.
 
     Raises:
-        InputError: The text holds a lone surrogate.
+        LoneSurrogateError: The text holds a lone surrogate.
     """
     check_text(text)
     spans = []
