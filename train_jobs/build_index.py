@@ -24,7 +24,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from retrieveall.corpus import CorpusKey, CorpusStore
 from retrieveall.embedding import EmbedderSpec, load_embedder, spec_for
-from retrieveall.errors import RetrieveAllError
+from retrieveall.errors import InputError, RetrieveAllError
 from retrieveall.retrieval.index import read_manifest
 from retrieveall.retrieval.manifest import IndexManifest, IndexOptions
 from retrieveall.retrieval.writing import (
@@ -258,10 +258,16 @@ def open_corpora(workspace: Workspace) -> CorpusStore:
 def _request(
     workspace: Workspace, key: CorpusKey, spec: EmbedderSpec, options: IndexOptions, embedder_digest: str
 ) -> IndexRequest:
+    manifest = open_corpora(workspace).manifest(key.name, key.language)
+    if not manifest.sentences.get("train"):
+        raise InputError(
+            f"The corpus {key.name!r} has no training sentences for {key.language!r}."
+            " Import a train split: `retrieveall corpus import`."
+        )
     return IndexRequest(
         language=key.language,
         corpus=key.name,
-        corpus_digest=open_corpora(workspace).manifest(key.name, key.language).digest,
+        corpus_digest=manifest.digest,
         spec=spec,
         embedder_digest=embedder_digest,
         options=options,
