@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from retrieveall.errors import InputError
 from retrieveall.models.card import write_card
+from retrieveall.models.digest import base_digest
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.training.pretrain import (
     PackedBatches,
@@ -321,6 +322,39 @@ def test_the_card_states_recipe_and_scores(finished: tuple[Path, Pretraining], t
     assert all(f"| {language} | {value:.3f} |" in card for language, value in bits.items())
 
 
+def test_a_run_begins_with_a_finished_model_and_its_card_says_so(
+    finished: tuple[Path, Pretraining], tmp_path: Path
+) -> None:
+    folder, before = finished
+    model = tmp_path / "model"
+    before.save_model(model)
+    write_card(before, folder, model)
+    config = replace(CONFIG, continues=base_digest(model), seed=5)
+    run = Pretraining(tmp_path / "run", make_lines(), config, continued=model)
+    expected = {name: tensor.bfloat16().float() for name, tensor in states(before).items()}
+    assert_same(states(run), expected)
+    assert run.codec.text("Anna saw Oslo").ids == before.codec.text("Anna saw Oslo").ids
+
+    write_card(run, folder, tmp_path, continued=model)
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert recipe == {**asdict(config), "continued_recipe": asdict(CONFIG)}
+    card = (tmp_path / "README.md").read_text()
+    assert "--continue-from MODEL" in card and f"digest {config.continues}" in card
+
+
+def test_a_model_that_is_not_the_recipes_is_refused(
+    finished: tuple[Path, Pretraining], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    finished[1].save_model(model)
+    for config, continued in ((CONFIG, model), (replace(CONFIG, continues="0" * 16), model)):
+        with pytest.raises(InputError, match="continues the model of digest"):
+            Pretraining(tmp_path / "run", make_lines(), config, continued=continued)
+    other = replace(CONFIG, continues=base_digest(model), hidden_size=48)
+    with pytest.raises(InputError, match="other sizes"):
+        Pretraining(tmp_path / "run", make_lines(), other, continued=model)
+
+
 def command(text: Path, run: Path, flags: Sequence[str]) -> list[str]:
     return ["--text", str(text), "--run", str(run), *flags]
 
@@ -332,10 +366,8 @@ def test_the_cards_command_gives_the_same_recipe(
     (line,) = [line for line in (tmp_path / "README.md").read_text().splitlines() if "python -m" in line]
     monkeypatch.setattr(sys, "argv", shlex.split(line)[2:])
     given = vars(pretrain_base.parse_arguments())
-    recipe = asdict(CONFIG)
-    assert {name: given[name] for name in recipe if name != "lookup"} == {
-        name: value for name, value in recipe.items() if name != "lookup"
-    }
+    recipe = {name: value for name, value in asdict(CONFIG).items() if name not in pretrain_base.NO_FLAGS}
+    assert {name: given[name] for name in recipe} == recipe
 
 
 @pytest.mark.timeout(300)  # a fresh interpreter imports torch
@@ -348,7 +380,7 @@ def test_the_command_is_killed_resumes_and_installs_the_model_with_its_card(
     for language, texts in lines.items():
         (text / f"{language}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     config = replace(CONFIG, tokens=128 * 24)
-    given = {name: value for name, value in asdict(config).items() if name != "lookup"}
+    given = {name: value for name, value in asdict(config).items() if name not in pretrain_base.NO_FLAGS}
     flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     arguments = [*command(text, run, flags), "--install", str(installed), "--device", "cpu"]
 

@@ -15,8 +15,11 @@ from pathlib import Path
 import torch
 
 from retrieveall.models.card import write_card
+from retrieveall.models.digest import base_digest
 from retrieveall.training.pretrain import PretrainConfig, Pretraining
 from retrieveall.training.raw_text import read_text_folder
+
+NO_FLAGS = frozenset(("lookup", "continues"))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -28,10 +31,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; an existing one goes on")
     parser.add_argument("--install", type=Path, help="where to put the finished model with its card")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--continue-from", type=Path, help="folder of a finished model to begin with, its tokenizer too"
+    )
     at_hand = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=at_hand, help=f"where to train (here: {at_hand})")
     for field in dataclasses.fields(PretrainConfig):
-        if field.name != "lookup":
+        if field.name not in NO_FLAGS:
             kind = type(field.default)
             parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     return parser.parse_args()
@@ -44,14 +50,16 @@ def main() -> None:
     settings = {
         field.name: getattr(arguments, field.name)
         for field in dataclasses.fields(PretrainConfig)
-        if field.name != "lookup"
+        if field.name not in NO_FLAGS
     }
     lines = read_text_folder(arguments.text)
-    run = Pretraining(arguments.run, lines, PretrainConfig(**settings), device=arguments.device)
+    begun = arguments.continue_from
+    config = PretrainConfig(**settings, continues=base_digest(begun) if begun else None)
+    run = Pretraining(arguments.run, lines, config, continued=begun, device=arguments.device)
     run.run()
     if arguments.install:
         run.save_model(arguments.install)
-        write_card(run, arguments.run, arguments.install)
+        write_card(run, arguments.run, arguments.install, continued=begun)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -16,31 +17,37 @@ from retrieveall.training.pretrain import PretrainConfig, Pretraining, bits_per_
 _HERE = Path(__file__).parent
 
 
-def write_card(run: Pretraining, run_folder: Path, target: Path) -> None:
+def write_card(run: Pretraining, run_folder: Path, target: Path, *, continued: Path | None = None) -> None:
     """Writes README.md, LICENSE.md, recipe.json, loss.png and bits_per_byte.json beside the weights.
 
     Args:
         run: The finished run.
         run_folder: Where its log stands.
         target: Folder of the weights.
+        continued: Folder of the model that the run began with; its recipe is kept in the new one.
     """
+    recipe = asdict(run.config)
+    if continued:
+        recipe["continued_recipe"] = json.loads((continued / "recipe.json").read_text(encoding="utf-8"))
     bits = {
         language: round(bits_per_byte(run.model, run.codec, lines), 3)
         for language, lines in run.heldout.items()
     }
-    _write(target / "recipe.json", json.dumps(asdict(run.config), indent=1, sort_keys=True) + "\n")
+    _write(target / "recipe.json", json.dumps(recipe, indent=1, sort_keys=True) + "\n")
     _write(target / "bits_per_byte.json", json.dumps(bits, indent=1) + "\n")
     shutil.copy(_HERE / "card_license.md", target / "LICENSE.md")
     _plot_loss(run_folder / "log.jsonl", target / "loss.png")
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    _write(target / "README.md", _card_text(run.config, bits, parameters))
+    _write(target / "README.md", _card_text(run.config, recipe, bits, parameters))
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _card_text(config: PretrainConfig, bits: Mapping[str, float], parameters: int) -> str:
+def _card_text(
+    config: PretrainConfig, recipe: Mapping[str, Any], bits: Mapping[str, float], parameters: int
+) -> str:
     rows = ["| language | bits per byte |", "|---|---|", *(f"| {k} | {v:.3f} |" for k, v in bits.items())]
     return Template((_HERE / "card_template.md").read_text(encoding="utf-8")).substitute(
         parameters=f"{parameters / 1e6:.1f}",
@@ -58,7 +65,19 @@ def _card_text(config: PretrainConfig, bits: Mapping[str, float], parameters: in
         sampled=config.sampled_classes,
         lessons=round(100 * config.lesson_share),
         flags=_flags(config),
+        beginning=_beginning(recipe),
         table="\n".join(rows),
+    )
+
+
+def _beginning(recipe: Mapping[str, Any]) -> str:
+    """One sentence on the model that the run began with, and on that one's, if any."""
+    before = recipe.get("continued_recipe")
+    if not before:
+        return "The run began with random weights."
+    return (
+        f"The run began with the weights and tokenizer of an earlier model (digest {recipe['continues']}),"
+        f"\nitself trained on {before['tokens'] / 1e6:.1f} million tokens. " + _beginning(before)
     )
 
 
@@ -68,8 +87,8 @@ def _flags(config: PretrainConfig) -> str:
     return " ".join(
         f"--{name.replace('_', '-')} {value}"
         for name, value in asdict(config).items()
-        if name == "tokens" or (name != "lookup" and value != default[name])
-    )
+        if name == "tokens" or (name not in ("lookup", "continues") and value != default[name])
+    ) + (" --continue-from MODEL" if config.continues else "")
 
 
 def _plot_loss(log: Path, target: Path) -> None:

@@ -22,7 +22,7 @@ from retrieveall.types import ContextExample, EntityExample, Examples, GoldEntit
 _MAX_SPAN_UNITS = 5
 _ODD_LABEL_SHARE = 0.1
 _ROOM_FOR_MARKERS = 32  # tokens of the two markers around the sentence, by any tokenizer
-_DRAWS_FOR_A_SPAN = 3  # a lesson without any span teaches little: draw again
+_DRAWS_FOR_A_SPAN = 4  # a lesson without any span teaches little: draw again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,54 +80,64 @@ class LookupLessons:
         labels = _draw_labels(rng, 3)
         chosen = rng.choice((("caps",), ("digits",), ("caps", "digits"), ("caps", "length")))
 
-        def tag(text: str) -> list[GoldEntity]:
-            return [_entity(span, labels[rule]) for span, rule in _rule_spans(text, chosen)]
+        def tagged_line(wanted: set[str] | None) -> tuple[str, list[GoldEntity]]:
+            """A line with an entity of the wanted labels (of any, if None), or the last one drawn."""
+            for _ in range(_DRAWS_FOR_A_SPAN):
+                text = self._line(language, rng)
+                entities = [_entity(span, labels[rule]) for span, rule in _rule_spans(text, chosen)]
+                if any(wanted is None or entity.label in wanted for entity in entities):
+                    break
+            return text, entities
 
-        text = self._line(language, rng)
-        shown = [self._line(language, rng) for _ in range(rng.randint(0, self._config.max_context_examples))]
-        context = tuple(ContextExample(text=line, entities=tuple(tag(line))) for line in shown)
-        return text, tag(text), Examples(context=context)
+        text, entities = tagged_line(None)
+        missing = {entity.label for entity in entities}
+        context: list[ContextExample] = []
+        for _ in range(rng.randint(0, self._config.max_context_examples)):
+            line, found = tagged_line(missing or None)
+            context.append(ContextExample(text=line, entities=tuple(found)))
+            missing -= {entity.label for entity in found}
+        return text, entities, _with_missing(text, entities, (), context)
 
     def _lookup(self, language: str, rng: random.Random) -> tuple[str, list[GoldEntity], Examples]:
-        """Spans that an example shows are tagged with its label; nothing else is."""
+        """Surfaces that the prompt shows are tagged with its label wherever they stand; nothing else is."""
         text = self._line(language, rng)
         labels = _draw_labels(rng, 4)
         entity: list[EntityExample] = []
-        context: list[ContextExample] = []
-        known = {surface: rng.choice(labels) for surface in _draw_surfaces(text, rng, rng.randint(0, 4))}
-        for surface, label in known.items():
-            if len(context) < self._config.max_context_examples and rng.random() < 0.4:
-                context.append(self._spliced(language, surface, label, labels, rng))
+        lines: list[str] = []
+        shown = {surface: rng.choice(labels) for surface in _draw_surfaces(text, rng, rng.randint(0, 4))}
+        for surface, label in list(shown.items()):
+            if len(lines) < self._config.max_context_examples and rng.random() < 0.4:
+                line, others = self._spliced(language, surface, rng)
+                lines.append(line)
+                shown = {**{other: rng.choice(labels) for other in others}, **shown}
             else:
                 entity.append(EntityExample(mention=self._blur(surface, rng), label=label))
-        entity += self._distractors(
-            language, text, labels, self._config.max_entity_examples - len(entity), rng
-        )
+        entity += [
+            EntityExample(mention=surface, label=shown.setdefault(surface, rng.choice(labels)))
+            for surface in self._distractors(language, self._config.max_entity_examples - len(entity), rng)
+        ]
         rng.shuffle(entity)
-        return text, _occurrences(text, known), Examples(entity=tuple(entity), context=tuple(context))
+        context = [ContextExample(text=line, entities=tuple(_occurrences(line, shown))) for line in lines]
+        entities = _occurrences(text, shown)
+        return text, entities, _with_missing(text, entities, entity, context)
 
-    def _distractors(
-        self, language: str, text: str, labels: Sequence[str], at_most: int, rng: random.Random
-    ) -> list[EntityExample]:
-        drawn = [
+    def _distractors(self, language: str, at_most: int, rng: random.Random) -> list[str]:
+        """Surfaces of other lines."""
+        return [
             surface
             for _ in range(rng.randint(0, at_most))
             for surface in _draw_surfaces(self._line(language, rng), rng, 1)
         ]
-        return [EntityExample(mention=s, label=rng.choice(labels)) for s in drawn if s not in text]
 
-    def _spliced(
-        self, language: str, surface: str, label: str, labels: Sequence[str], rng: random.Random
-    ) -> ContextExample:
-        """Another line in which the surface stands where some span of its own stood."""
+    def _spliced(self, language: str, surface: str, rng: random.Random) -> tuple[str, list[str]]:
+        """Another line in which the surface stands where a span of its own stood, and a further surface."""
         line = self._line(language, rng)
         places = _draw_spans(line, rng, 2)
         if not places:
-            return ContextExample(text=surface, entities=tuple(_occurrences(surface, {surface: label})))
+            return surface, []
         hole = places.pop(rng.randrange(len(places)))
-        text = line[: hole.start_char] + surface + line[hole.end_char :]
-        known = {line[s.start_char : s.end_char]: rng.choice(labels) for s in places}
-        return ContextExample(text=text, entities=tuple(_occurrences(text, {**known, surface: label})))
+        others = [line[s.start_char : s.end_char] for s in places]
+        return line[: hole.start_char] + surface + line[hole.end_char :], others
 
     def _blur(self, surface: str, rng: random.Random) -> str:
         """Sometimes drops the last letters, as another case form would."""
@@ -144,6 +154,22 @@ def _draw_labels(rng: random.Random, count: int) -> list[str]:
         else label
         for label in rng.sample(LABELS, count)
     ]
+
+
+def _with_missing(
+    text: str,
+    entities: Sequence[GoldEntity],
+    entity: Sequence[EntityExample],
+    context: Sequence[ContextExample],
+) -> Examples:
+    """The examples, and before them one mention of each tagged label that none of them shows."""
+    labels = {example.label for example in entity} | {e.label for one in context for e in one.entities}
+    added: list[EntityExample] = []
+    for one in entities:
+        if one.label not in labels:
+            labels.add(one.label)
+            added.append(EntityExample(mention=text[one.start_char : one.end_char], label=one.label))
+    return Examples(entity=(*added, *entity), context=tuple(context))
 
 
 def _entity(span: Span, label: str) -> GoldEntity:

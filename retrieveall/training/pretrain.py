@@ -25,9 +25,11 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from retrieveall.errors import InputError
+from retrieveall.models.digest import base_digest
 from retrieveall.models.tokenizer import train_tokenizer
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.training.lookup import LookupConfig, LookupLessons
+from retrieveall.training.muon import Muon
 from retrieveall.training.raw_text import hold_out, language_weights, tokenizer_sample
 
 
@@ -48,6 +50,7 @@ class PretrainConfig:
         language_exponent: A language of s bytes is drawn in proportion to s to this power.
         sampled_classes: Tokens that stand for the rest of the vocabulary in the loss until the decay
             begins, which spends most of the head's arithmetic; the decay runs on the whole vocabulary.
+        continues: Digest of the finished model whose tokenizer and weights the run begins with.
     """
 
     vocabulary_size: int = 16_384
@@ -71,6 +74,7 @@ class PretrainConfig:
     heldout_lines: int = 100
     seed: int = 0
     checkpoint_steps: int = 40
+    continues: str | None = None
     lookup: LookupConfig = field(default_factory=LookupConfig)
 
     @property
@@ -137,6 +141,22 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> L
     )
 
 
+def load_weights(model: LlamaForCausalLM, folder: Path) -> None:
+    """Replaces the weights by those of a finished model.
+
+    Raises:
+        InputError: The model has other sizes.
+    """
+    finished = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    shapes = [{k: v.shape for k, v in one.state_dict().items()} for one in (model, finished)]
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            f"The model in {folder} has other sizes than the recipe: {finished.config.to_diff_dict()}."
+            " Give the sizes of that model."
+        )
+    model.load_state_dict(finished.state_dict())
+
+
 def build_optimisers(model: torch.nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
     """Muon for the hidden matrices, AdamW for embeddings and norms."""
     matrices: list[torch.nn.Parameter] = []
@@ -144,13 +164,7 @@ def build_optimisers(model: torch.nn.Module, config: PretrainConfig) -> list[tor
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "embed" not in name else others).append(parameter)
     return [
-        torch.optim.Muon(
-            matrices,
-            lr=config.matrix_lr,
-            weight_decay=config.weight_decay,
-            momentum=0.95,
-            adjust_lr_fn="match_rms_adamw",
-        ),
+        Muon(matrices, lr=config.matrix_lr, weight_decay=config.weight_decay),
         torch.optim.AdamW(others, lr=config.other_lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
@@ -164,17 +178,20 @@ def lr_factor(step: int, config: PretrainConfig) -> float:
 class Pretraining:
     """One run in one folder: ``tokenizer/ config.json log.jsonl checkpoint.pt model/``.
 
-    Starting it again in the same folder goes on from the last checkpoint.
+    Starting it again in the same folder goes on from the last checkpoint. A run may also begin with
+    the tokenizer and weights of a finished model instead of random ones.
 
     Args:
         folder: Where the run lives.
         lines: Raw sentences by language.
         config: The recipe; must equal the one that the folder was begun with, but for ``tokens``:
             the learning rate is constant until the decay, so the length may be changed until then.
+        continued: Folder of the model to begin with; ``config.continues`` must hold its digest.
         device: Where to train. The weights begin the same everywhere; sums differ in their last bits.
 
     Raises:
-        InputError: The folder was begun with another recipe, or a language has too few lines.
+        InputError: The folder was begun with another recipe, a language has too few lines, or the
+            continued model is not the recipe's or has other sizes.
     """
 
     def __init__(
@@ -183,16 +200,24 @@ class Pretraining:
         lines: Mapping[str, Sequence[str]],
         config: PretrainConfig,
         *,
+        continued: Path | None = None,
         device: str = "cpu",
     ) -> None:
         self._folder, self.config = folder, config
+        if (base_digest(continued) if continued else None) != config.continues:
+            raise InputError(
+                f"The recipe continues the model of digest {config.continues}, given was {continued}."
+                " Give the folder of that model."
+            )
         train, self.heldout = hold_out(lines, config.heldout_lines)
         folder.mkdir(parents=True, exist_ok=True)
         self._keep_config()
-        self.tokenizer = self._open_tokenizer(train)
+        self.tokenizer = self._open_tokenizer(train, continued)
         self.codec = PromptCodec(self.tokenizer)
         self._batches = PackedBatches(train, self.codec, config)
         self.model = build_model(config, self.tokenizer)
+        if continued:
+            load_weights(self.model, continued)
         self.model.to(device)  # type: ignore[arg-type]  # its wrapper hides self from mypy
         self._optimisers = build_optimisers(self.model, config)
         self.step = 0
@@ -213,8 +238,10 @@ class Pretraining:
         temporary.write_text(json.dumps(mine, indent=1, sort_keys=True), encoding="utf-8")
         temporary.replace(path)
 
-    def _open_tokenizer(self, lines: Mapping[str, Sequence[str]]) -> PreTrainedTokenizerFast:
-        path = self._folder / "tokenizer"
+    def _open_tokenizer(
+        self, lines: Mapping[str, Sequence[str]], continued: Path | None
+    ) -> PreTrainedTokenizerFast:
+        path = continued or self._folder / "tokenizer"
         if not path.exists():
             weights = language_weights(lines, self.config.language_exponent)
             sample = tokenizer_sample(lines, weights, characters=20_000_000, seed=self.config.seed)
