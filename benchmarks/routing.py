@@ -20,10 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import faiss
 from matplotlib.figure import Figure
 
+from retrieveall.corpus.limits import limited
 from retrieveall.evaluation.plots import save_png
 from retrieveall.retrieval import Retriever, list_indexes
 from retrieveall.routing import ROUTERS, open_router
-from retrieveall.training.inputs import corpora_of, limited
 from retrieveall.types import Sentence
 from retrieveall.workspace import Workspace
 
@@ -60,7 +60,7 @@ def open_indexes(workspace: Workspace, corpus: str) -> Retriever:
 
 def test_sentences(workspace: Workspace, corpus: str, languages: Sequence[str], limit: int) -> list[Sentence]:
     """Returns test sentences, languages in turn."""
-    store = corpora_of(workspace)
+    store = workspace.corpora
     by_language = []
     for language in languages:
         rows = store.load(corpus, language, "test")

@@ -23,6 +23,7 @@ from retrieveall.lora.releases import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
 from retrieveall.retrieval import LanguageIndex, Retriever
+from retrieveall.route_settings import with_fitted_settings
 from retrieveall.routing import ROUTERS, Routed, open_router
 from retrieveall.tagger import SentenceRouter, ServedAdapter, Tagger
 from retrieveall.types import Examples
@@ -241,7 +242,7 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
     opened = read_release(workspace, options)
     settings = workspace.settings()
     retriever = open_retriever(workspace, opened)
-    router = open_release_router(opened, retriever, options.routing or settings.retrieval.routing)
+    router = open_release_router(workspace, opened, retriever, options.routing)
     engine = open_engine(workspace, opened, settings, threads=options.threads)
     generator = Generator(engine, engine.codec, budget_tokens=settings.prompt.budget_tokens)
     tagger = Tagger(
@@ -254,14 +255,26 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
     return OpenTagger(tagger=tagger, engine=engine, opened=opened)
 
 
-def open_release_router(opened: OpenRelease, retriever: ReleaseRetriever, routing: str) -> SentenceRouter:
-    """Opens the router of a release over the languages that have adapters.
+def open_release_router(
+    workspace: Workspace, opened: OpenRelease, retriever: ReleaseRetriever, routing: str | None
+) -> SentenceRouter:
+    """Opens the router of a release over the languages that have adapters, fitted on their dev sentences.
+
+    Args:
+        workspace: Whose release it is.
+        opened: The release.
+        retriever: Its opened indexes.
+        routing: As in `OpenOptions`; None for the workspace's setting.
 
     Raises:
         ConfigError: There is no router of that name.
     """
+    settings = workspace.settings().retrieval
+    routing = routing or settings.routing
     if routing == "oracle":
         return OracleRouter()
     if routing not in ROUTERS:
         raise ConfigError(f"Routing {routing!r} was given; choose one of {', '.join(ROUTERS)}, oracle.")
-    return open_router(routing, retriever.indexes, languages=tuple(opened.cards))
+    k = settings.routing_neighbours
+    router = open_router(routing, retriever.indexes, languages=tuple(opened.cards), neighbours=k)
+    return with_fitted_settings(workspace, opened.indexes, router, neighbours=k)

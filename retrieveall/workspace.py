@@ -18,6 +18,7 @@ from typing import Any, Final
 import yaml
 
 from retrieveall.config import Settings, parse_yaml, settings_from_dict, with_environment
+from retrieveall.corpus.store import CorpusStore
 from retrieveall.errors import ConfigError, IncompatibleArtefactError, NotFoundError
 from retrieveall.frozen import from_dict, to_dict
 from retrieveall.languages import check_language
@@ -99,9 +100,10 @@ class Workspace:
         return self.store.uri
 
     @property
-    def corpora(self) -> Store:
+    def corpora(self) -> CorpusStore:
         """``corpora/<name>/<language>/``."""
-        return self.store.child("corpora")
+        folder = self.store.child("corpora")
+        return CorpusStore(folder.filesystem, folder.root)
 
     @property
     def indexes(self) -> Store:

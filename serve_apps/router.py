@@ -30,8 +30,7 @@ class RouterStage:
     def open(cls, args: ServeArgs) -> Self:
         """Opens the stage; blocks for as long as that takes."""
         workspace, opened = open_release(args)
-        routing = args.routing or workspace.settings().retrieval.routing
-        router = open_release_router(opened, open_retriever(workspace, opened), routing)
+        router = open_release_router(workspace, opened, open_retriever(workspace, opened), args.routing)
         threads = Threads("router", args.router.threads, library_threads=args.router.library_threads)
         return cls(opened.release.number, router, threads)
 

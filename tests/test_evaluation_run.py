@@ -18,7 +18,6 @@ from retrieveall.generation import Generator
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.routing import Routed
 from retrieveall.tagger import ServedAdapter, Tagger
-from retrieveall.training.inputs import corpora_of
 from retrieveall.types import GoldEntity, Route, Sentence, Split
 from retrieveall.workspace import Workspace
 from tests.corpora import sentence
@@ -50,7 +49,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace.open(tmp_path_factory.mktemp("evaluation") / "w", create=True)
     for code in ("de", "en"):
         rows = [make_row(code, split, index) for split in ("train", "test") for index in range(12)]
-        corpora_of(workspace).import_sentences(rows, name="mini", language=code)
+        workspace.corpora.import_sentences(rows, name="mini", language=code)
     return workspace
 
 
@@ -139,7 +138,7 @@ def test_a_split_that_is_not_there_is_an_error_that_names_those_that_are(
 def test_labels_that_no_adapter_knows_count_as_missed(tmp_path: Path, tagger: Tagger) -> None:
     workspace = Workspace.open(tmp_path / "w", create=True)
     rows = [sentence("so Anna .", (1, 2, "WORK"), id=f"{s}-0", language="de", split=s) for s in SPLITS]
-    corpora_of(workspace).import_sentences(rows, name="mini", language="de")
+    workspace.corpora.import_sentences(rows, name="mini", language="de")
     scores = evaluate_tagger(workspace, tagger, choice(languages=("de",))).to_dict()["languages"]["de"]
 
     assert (scores["f1"], scores["recall"]) == (0.0, 0.0)
@@ -151,7 +150,7 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 def test_the_sample_corpus_is_called_synthetic(tmp_path: Path, tagger: Tagger) -> None:
     workspace = Workspace.open(tmp_path / "w", create=True)
     rows = sample_corpus("de", sizes={"train": 12, "test": 6})
-    corpora_of(workspace).import_sentences(
+    workspace.corpora.import_sentences(
         rows, name="sample", language="de", provenance=Provenance(synthetic=True)
     )
     report = evaluate_tagger(workspace, tagger, choice(languages=("de",))).to_dict()

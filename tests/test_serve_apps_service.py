@@ -107,7 +107,7 @@ def house(workspace: Workspace) -> Iterator[House]:
         tagger=Tagger(
             release=number,
             adapters=opened.adapters,
-            router=open_release_router(opened, retriever, "vote"),
+            router=open_release_router(workspace, opened, retriever, "vote"),
             retriever=retriever,
             generator=generator,
         ),

@@ -19,7 +19,7 @@ from retrieveall.embedding import EmbedderSpec
 from retrieveall.errors import InputError, NotFoundError
 from retrieveall.retrieval import IndexOptions, Retriever
 from retrieveall.workspace import Workspace
-from train_jobs.build_index import IndexOutcome, IndexResources, build_index, open_corpora
+from train_jobs.build_index import IndexOutcome, IndexResources, build_index
 
 OPTIONS = IndexOptions(kind="flat", rows_per_shard=40)
 SPEC = EmbedderSpec(dimensions=32)
@@ -38,9 +38,7 @@ def workspace_with(folder: Path, *languages: str, train: int = 90) -> Workspace:
     workspace = Workspace.open(folder, create=True)
     for language in languages:
         sentences = sample_corpus(language, sizes={"train": train, "dev": 5, "test": 5})
-        open_corpora(workspace).import_sentences(
-            sentences, name="sample", language=language, detokenise=False
-        )
+        workspace.corpora.import_sentences(sentences, name="sample", language=language, detokenise=False)
     return workspace
 
 
@@ -62,7 +60,7 @@ def test_builds_answers_and_does_nothing_twice(tmp_path: Path) -> None:
     assert [o.reused for o in build(workspace, "en", "ja")] == [True, True]
     assert {file.path: file.modified_s for file in workspace.indexes.files()} == before
     retriever = Retriever.open(workspace.indexes, {o.manifest.language: o.manifest.digest for o in first})
-    sentence = open_corpora(workspace).load("sample", "ja", "train")[7]
+    sentence = workspace.corpora.load("sample", "ja", "train")[7]
     assert retriever.retrieve("ja", sentence.text).context[0].sentence_id == sentence.id
 
 
@@ -83,7 +81,7 @@ def test_errors_reach_the_caller_as_they_were_raised(tmp_path: Path) -> None:
     sentences = [
         s for s in sample_corpus("en", sizes={"train": 1, "dev": 2, "test": 2}) if s.split != "train"
     ]
-    open_corpora(workspace).import_sentences(sentences, name="sample", language="en", detokenise=False)
+    workspace.corpora.import_sentences(sentences, name="sample", language="en", detokenise=False)
     with pytest.raises(InputError, match="no training sentences"):
         build(workspace, "en")
     with pytest.raises(NotFoundError, match="corpus"):

@@ -20,7 +20,7 @@ from retrieveall.lora.card import DevScores, check_card
 from retrieveall.models.digest import base_digest
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.data import RenderConfig
-from retrieveall.training.inputs import RunSpec, TrainingChoice, corpora_of, plan_specs
+from retrieveall.training.inputs import RunSpec, TrainingChoice, plan_specs
 from retrieveall.workspace import Workspace
 from tests.models import save_tiny_base
 from tests.stores import BASE, CORPUS, add_adapter, dev
@@ -183,15 +183,15 @@ def make_workspace(folder: Path, *languages: str) -> Workspace:
     workspace = Workspace.open(folder / "workspace", create=True)
     for language in languages:
         rows = sample_corpus(language, sizes={"train": 40, "dev": 4})
-        corpora_of(workspace).import_sentences(rows, name="sample", language=language)
+        workspace.corpora.import_sentences(rows, name="sample", language=language)
     return workspace
 
 
 def break_corpus(workspace: Workspace, language: str) -> bytes:
     """Takes the training file of a corpus away and returns it."""
     path = f"sample/{language}/train.parquet"
-    whole = workspace.corpora.read_bytes(path)
-    workspace.corpora.write_bytes(path, whole[:100])
+    whole = workspace.store.child("corpora").read_bytes(path)
+    workspace.store.child("corpora").write_bytes(path, whole[:100])
     return whole
 
 
@@ -220,7 +220,7 @@ def test_one_language_fails_alone_and_only_it_is_trained_again(tmp_path: Path, b
     workspace = make_workspace(tmp_path, "de", "en")
     whole = break_corpus(workspace, "de")
     first = trained(workspace, base, tmp_path / "first.log")
-    workspace.corpora.write_bytes("sample/de/train.parquet", whole)
+    workspace.store.child("corpora").write_bytes("sample/de/train.parquet", whole)
     second = trained(workspace, base, tmp_path / "second.log")
 
     assert first["en"]["adapter"] and not first["en"]["error"]

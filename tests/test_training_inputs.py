@@ -17,8 +17,6 @@ from retrieveall.training.data import RenderConfig
 from retrieveall.training.inputs import (
     RunSpec,
     TrainingChoice,
-    corpora_of,
-    limited,
     load_inputs,
     plan_specs,
 )
@@ -39,11 +37,11 @@ def make_workspace(folder: Path, *languages: str, indexed: bool = True) -> Works
 
 
 def add_corpus(workspace: Workspace, language: str, rows: list[Sentence], **more: Any) -> None:
-    corpora_of(workspace).import_sentences(rows, name="sample", language=language, **more)
+    workspace.corpora.import_sentences(rows, name="sample", language=language, **more)
 
 
 def add_index(workspace: Workspace, language: str, **options: Any) -> str:
-    store = corpora_of(workspace)
+    store = workspace.corpora
     embedder = load_embedder(EmbedderSpec())
     request = IndexRequest(
         language=language,
@@ -143,21 +141,6 @@ def test_missing_corpora_and_strategies_are_errors(workspace: Workspace) -> None
         plan_specs(workspace, choice(strategy="best"))
 
 
-@pytest.mark.parametrize("limit", [0, 1, 7, 99, 100, 101, None])
-def test_limited_draws_the_same_rows_every_time_in_their_order(limit: int | None) -> None:
-    places = limited(100, limit)
-
-    assert places == limited(100, limit) == sorted(set(places))
-    assert len(places) == min(100, 100 if limit is None else limit)
-    assert set(places) <= set(range(100))
-
-
-def test_a_limit_is_no_prefix_and_no_negative_number() -> None:
-    assert limited(1000, 20) != list(range(20))
-    with pytest.raises(InputError, match="limit of -1"):
-        limited(10, -1)
-
-
 def test_inputs_are_the_splits_in_both_forms_with_examples(workspace: Workspace) -> None:
     inputs = load_inputs(workspace, only(workspace, train_limit=20, dev_limit=5))
     rows = inputs.train.rows()
@@ -178,7 +161,7 @@ def test_gold_labels_do_not_change_the_examples(tmp_path: Path, workspace: Works
     """METHOD section 2: x's gold mentions are never looked up. Only x loses its own here."""
     whole = load_inputs(workspace, only(workspace)).train
     at = next(i for i, row in enumerate(whole.sentences) if row.entities)
-    rows = corpora_of(workspace).load("sample", "en", "train")
+    rows = workspace.corpora.load("sample", "en", "train")
     bare = [replace(row, entities=()) if row.id == whole.sentences[at].id else row for row in rows]
     other = Workspace.open(tmp_path / "other", create=True)
     add_corpus(other, "en", bare)

@@ -22,7 +22,7 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
-from retrieveall.corpus import CorpusKey, CorpusStore
+from retrieveall.corpus import CorpusKey
 from retrieveall.embedding import EmbedderSpec, load_embedder, spec_for
 from retrieveall.errors import InputError, RetrieveAllError
 from retrieveall.retrieval.index import read_manifest
@@ -220,7 +220,7 @@ class IndexWorker:
     ) -> None:
         _set_threads(threads, torch_too=spec.name != "ngram")
         self._store = workspace.indexes
-        self._corpora = open_corpora(workspace)
+        self._corpora = workspace.corpora
         self._embedder = load_embedder(spec, device=device)
         self._tasks = tasks
 
@@ -250,15 +250,10 @@ class IndexWorker:
         return {"context_rows": len(sentences), "shards": [[task.granularity, task.name] for task in shards]}
 
 
-def open_corpora(workspace: Workspace) -> CorpusStore:
-    """Opens the corpora of a workspace."""
-    return CorpusStore(workspace.corpora.filesystem, workspace.corpora.root)
-
-
 def _request(
     workspace: Workspace, key: CorpusKey, spec: EmbedderSpec, options: IndexOptions, embedder_digest: str
 ) -> IndexRequest:
-    manifest = open_corpora(workspace).manifest(key.name, key.language)
+    manifest = workspace.corpora.manifest(key.name, key.language)
     if not manifest.sentences.get("train"):
         raise InputError(
             f"The corpus {key.name!r} has no training sentences for {key.language!r}."
@@ -317,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started_s = time.monotonic()
     outcomes = build_index(
         workspace,
-        open_corpora(workspace).resolve(given.corpus, languages or None),
+        workspace.corpora.resolve(given.corpus, languages or None),
         replace(spec, dimensions=given.dimensions) if given.dimensions else spec,
         IndexOptions(kind=given.kind, rows_per_shard=given.rows_per_shard),
         IndexResources(actors=given.actors),

@@ -107,7 +107,7 @@ def import_(
     )
     with libraries_on_stderr(), progress_bar(f"importing {name}/{language}") as move:
         report = import_corpus(
-            Session.of(context).corpora(create=True),
+            Session.of(context).open(create=True).corpora,
             path,
             format=format,
             language=language,
@@ -154,7 +154,7 @@ def _show_import(report: ImportReport) -> None:
 @app.command("list")
 def list_(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Lists the corpora of the workspace."""
-    corpora = Session.of(context).corpora().list()
+    corpora = Session.of(context).open().corpora.list()
     if as_json:
         print_json([manifest.to_dict() for manifest in corpora])
     elif corpora:
@@ -190,7 +190,7 @@ def audit(
     """
     from retrieveall.corpus import audit_corpus
 
-    store = Session.of(context).corpora()
+    store = Session.of(context).open().corpora
     audits = []
     with libraries_on_stderr():
         count_tokens = None if base_model == "none" else _token_counter(base_model)

@@ -171,9 +171,8 @@ def _adapter(workspace: Workspace, reference: str) -> tuple[str, str]:
 def _with_corpus(workspace: Workspace, opened: OpenRelease, corpus: str | None) -> tuple[str, ...]:
     """Returns the languages of the release that have a corpus."""
     from retrieveall.errors import NotFoundError
-    from retrieveall.training.inputs import corpora_of
 
-    there = {m.language for m in corpora_of(workspace).list() if corpus in (None, m.name)}
+    there = {m.language for m in workspace.corpora.list() if corpus in (None, m.name)}
     languages = tuple(code for code in opened.release.languages if code in there)
     if not languages:
         raise NotFoundError(

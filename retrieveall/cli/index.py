@@ -100,14 +100,14 @@ def run_indexing(workspace: Workspace, request: IndexRequest) -> list[IndexOutco
     """Builds indexes on this machine or the cluster that ``RAY_ADDRESS`` names."""
     from retrieveall.config import configured
     from retrieveall.retrieval import IndexOptions
-    from train_jobs.build_index import IndexResources, build_index, open_corpora
+    from train_jobs.build_index import IndexResources, build_index
 
     settings = workspace.settings()
     embedder = request.embedder or settings.retrieval.embedder
     flags = {"kind": request.kind, "rows_per_shard": request.rows_per_shard}
     given = {name: value for name, value in flags.items() if value is not None}
     options = configured(IndexOptions, {**settings.shards, **given}, source="settings of shards")
-    keys = open_corpora(workspace).resolve(request.corpus, request.languages or None)
+    keys = workspace.corpora.resolve(request.corpus, request.languages or None)
     spec = _spec(workspace, embedder, request.base_model)
     resources = IndexResources(
         actors=request.actors, cpus_per_actor=request.cpus_per_actor, gpus_per_actor=request.gpus_per_actor

@@ -173,13 +173,12 @@ def import_sample(workspace: Workspace, languages: Sequence[str]) -> None:
     """Writes the sample corpora of the languages into the workspace; what is there is left alone."""
     from retrieveall.corpus import Provenance
     from retrieveall.corpus.sample import sample_corpus
-    from retrieveall.training.inputs import corpora_of
 
     provenance = Provenance(source="the sample corpus of the package", synthetic=True)
     with progress_bar("importing the sample corpus") as move:
         for done, language in enumerate(languages):
             move(done, len(languages))
-            corpora_of(workspace).import_sentences(
+            workspace.corpora.import_sentences(
                 sample_corpus(language), name=CORPUS, language=language, provenance=provenance
             )
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     import typer
 
-    from retrieveall.corpus import CorpusStore
     from retrieveall.workspace import Workspace
 
 DEFAULT_WORKSPACE = "./workspace"
@@ -39,17 +38,6 @@ class Session:
         from retrieveall.workspace import Workspace
 
         return Workspace.open(self.workspace, create=create)
-
-    def corpora(self, *, create: bool = False) -> CorpusStore:
-        """Opens the corpora of the workspace.
-
-        Raises:
-            NotFoundError: There is no workspace, and ``create`` is false.
-        """
-        from retrieveall.corpus import CorpusStore
-
-        corpora = self.open(create=create).corpora
-        return CorpusStore(corpora.filesystem, corpora.root)
 
 
 def claim_base(workspace: Workspace, name: str | None) -> tuple[str, str]:

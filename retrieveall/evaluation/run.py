@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from retrieveall.corpus.limits import limited
 from retrieveall.corpus.sample import citation_forms
 from retrieveall.errors import InputError
 from retrieveall.evaluation.language import LanguageReport, evaluate
 from retrieveall.evaluation.report import EvalReport
 from retrieveall.evaluation.unseen import SeenInTraining
 from retrieveall.tagger import Tagger, TextInput
-from retrieveall.training.inputs import corpora_of, limited
 from retrieveall.types import Sentence, Split, TaggedText
 from retrieveall.workspace import Workspace
 
@@ -106,12 +106,12 @@ def evaluate_tagger(
 
 
 def _corpora(workspace: Workspace, choice: EvalChoice) -> list[tuple[str, str]]:
-    keys = corpora_of(workspace).resolve(choice.corpus, choice.languages)
+    keys = workspace.corpora.resolve(choice.corpus, choice.languages)
     return [(key.name, key.language) for key in keys]
 
 
 def _load(workspace: Workspace, choice: EvalChoice, name: str, code: str) -> _Language:
-    store = corpora_of(workspace)
+    store = workspace.corpora
     manifest = store.manifest(name, code)
     sentences = store.load(name, code, choice.split)
     if not sentences:

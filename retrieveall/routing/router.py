@@ -16,7 +16,7 @@ from retrieveall.retrieval.index import LanguageIndex
 from retrieveall.routing.centroid import DEFAULT_SAMPLES, CentroidScorer
 from retrieveall.routing.langid import LangidScorer
 from retrieveall.routing.scorer import Floats, LanguageScorer
-from retrieveall.routing.vote import VoteScorer
+from retrieveall.routing.vote import DEFAULT_K, VoteScorer
 from retrieveall.text.units import split_units
 from retrieveall.types import Route
 
@@ -173,22 +173,25 @@ def open_router(
     languages: Sequence[str] = (),
     settings: RouteSettings | None = None,
     samples: int | None = DEFAULT_SAMPLES,
+    neighbours: int = DEFAULT_K,
 ) -> ScoringRouter:
-    """Builds a router; without any index every name falls back to `langid`.
+    """Builds a router; where a language has no index every name falls back to `langid`.
 
     Args:
         name: The back-end.
         indexes: Opened indexes by language.
-        languages: The pool's languages, for ``langid``; default those of the indexes.
+        languages: The pool's languages; default those of the indexes.
         settings: Thresholds and weights, fitted for this back-end.
         samples: m of ``centroid``; None takes all sentences.
+        neighbours: k of ``vote``.
 
     Raises:
         NotFoundError: There is neither an index nor a language.
     """
-    if name == "vote" and indexes:
-        return ScoringRouter(VoteScorer(indexes), settings)
-    if name == "centroid" and indexes:
+    complete = bool(indexes) and set(languages) <= set(indexes)
+    if name == "vote" and complete:
+        return ScoringRouter(VoteScorer(indexes, k=neighbours), settings)
+    if name == "centroid" and complete:
         return ScoringRouter(CentroidScorer.from_indexes(indexes, samples=samples), settings)
     fallback = name != "langid"
     return ScoringRouter(LangidScorer(languages or tuple(indexes)), None if fallback else settings)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from retrieveall.corpus.limits import limited
 from retrieveall.corpus.manifest import CorpusManifest
-from retrieveall.corpus.store import CorpusStore
 from retrieveall.digests import digest_json
 from retrieveall.embedding.spec import EmbedderSpec, load_embedder
 from retrieveall.errors import InputError, NotFoundError
@@ -29,7 +28,6 @@ from retrieveall.training.strategies import AdapterPlan, strategy_named
 from retrieveall.types import Examples, Sentence, Split
 from retrieveall.workspace import Workspace
 
-_SEED_OF_LIMITS = 13
 _SPARE_EXAMPLES = 2
 
 
@@ -103,12 +101,6 @@ class TrainingInputs:
     measured: SplitInput
 
 
-def corpora_of(workspace: Workspace) -> CorpusStore:
-    """Opens the corpora of a workspace."""
-    store = workspace.corpora
-    return CorpusStore(store.filesystem, store.root)
-
-
 def plan_specs(workspace: Workspace, choice: TrainingChoice) -> list[list[RunSpec]]:
     """Turns a choice into the runs of each stage.
 
@@ -117,14 +109,14 @@ def plan_specs(workspace: Workspace, choice: TrainingChoice) -> list[list[RunSpe
         InputError: A language has several corpora and none was named.
         ConfigError: The strategy is unknown.
     """
-    keys = corpora_of(workspace).resolve(choice.corpus, choice.languages)
+    keys = workspace.corpora.resolve(choice.corpus, choice.languages)
     names = {key.language: key.name for key in keys}
     stages = strategy_named(choice.strategy).stages(sorted(names))
     return [[_spec(workspace, choice, plan, names) for plan in stage] for stage in stages]
 
 
 def _spec(workspace: Workspace, choice: TrainingChoice, plan: AdapterPlan, names: dict[str, str]) -> RunSpec:
-    manifests = [corpora_of(workspace).manifest(names[code], code) for code in plan.train_languages]
+    manifests = [workspace.corpora.manifest(names[code], code) for code in plan.train_languages]
     manifest = manifests[0]
     index = _index_of(workspace, manifest, needed=choice.examples)
     return RunSpec(
@@ -196,7 +188,7 @@ def load_inputs(workspace: Workspace, spec: RunSpec) -> TrainingInputs:
 
 def _read(workspace: Workspace, spec: RunSpec, split: Split, *, limit: int | None) -> SplitInput:
     language = spec.train_languages[0]
-    store = corpora_of(workspace)
+    store = workspace.corpora
     sentences = store.load(spec.corpus, language, split)
     prose = store.load(spec.corpus, language, split, "detokenised")
     chosen = limited(len(sentences), limit)
@@ -206,19 +198,6 @@ def _read(workspace: Workspace, spec: RunSpec, split: Split, *, limit: int | Non
         detokenised=[prose[i] for i in chosen],
         examples=_examples(workspace, spec, kept, split),
     )
-
-
-def limited(count: int, limit: int | None) -> list[int]:
-    """Returns the places of at most ``limit`` rows, drawn the same way every time, in their order.
-
-    Raises:
-        InputError: The limit is negative.
-    """
-    if limit is not None and limit < 0:
-        raise InputError(f"A limit of {limit} sentences was given; expected none, or 0 and more.")
-    if limit is None or limit >= count:
-        return list(range(count))
-    return sorted(random.Random(_SEED_OF_LIMITS).sample(range(count), limit))
 
 
 def _examples(
