@@ -37,7 +37,7 @@ class PromptConfig:
     """
 
     entity_examples: int = 4
-    context_examples: int = 2
+    context_examples: int = 1
     threshold_std: float = 1.0
     budget_tokens: int = 512
 

@@ -37,15 +37,15 @@ class RenderConfig:
         entity_examples: Most entity examples shown (n of the paper).
         context_examples: Most context examples shown (m of the paper).
         drop_rate: Chance that an example is left out, so that fewer also work.
-        drop_all_rate: Chance that all are left out, so that none also works.
+        drop_all_rate: Chance that all are left out, so that none also works; such rows cost a third.
         detokenised_rate: Chance that the sentence is shown as prose instead of as corpus tokens.
         budget_tokens: Longest prompt; rows whose sentence alone is longer are skipped and counted.
     """
 
     entity_examples: int = 4
-    context_examples: int = 2
+    context_examples: int = 1
     drop_rate: float = 0.15
-    drop_all_rate: float = 0.1
+    drop_all_rate: float = 0.5
     detokenised_rate: float = 0.3
     budget_tokens: int = 512
 
@@ -97,7 +97,7 @@ def epoch_batches(lengths: Sequence[int], batch_rows: int, rng: random.Random) -
     """Yields shuffled batches of row indices whose lengths are close, each row once.
 
     Args:
-        lengths: Length of each row, in any unit that grows with its tokens.
+        lengths: Tokens of each row.
         batch_rows: Rows of a batch; one batch, anywhere in the order, may be smaller.
         rng: Decides the order.
     """

@@ -22,7 +22,7 @@ from retrieveall.retrieval import (
     list_indexes,
     read_manifest,
 )
-from retrieveall.training.adapter import AdapterTrainingConfig
+from retrieveall.training.adapter import RECIPE, AdapterTrainingConfig
 from retrieveall.training.run import SplitInput
 from retrieveall.training.strategies import AdapterPlan, strategy_named
 from retrieveall.types import Examples, Sentence, Split
@@ -81,6 +81,7 @@ class RunSpec:
     initial_adapter: str | None = None
     workers: int = 1  # they share every step's rows, so their number decides the weights too
     prompt_format: str = field(default=PROMPT_FORMAT)
+    recipe: str = field(default=RECIPE)
 
     @property
     def run_name(self) -> str:

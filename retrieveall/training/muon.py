@@ -58,10 +58,10 @@ class Muon(torch.optim.Optimizer):
 
     def _move(self, parameters: list[Tensor], group: dict[str, Any], *, scale: float) -> None:
         updates = [self._momentum(parameter, group["momentum"]) for parameter in parameters]
-        directions_NRC = orthogonalised(torch.stack(updates))
+        directions_NRC = orthogonalised(torch.stack(updates).float())
         for parameter, direction_RC in zip(parameters, directions_NRC, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(direction_RC, alpha=-group["lr"] * scale)
+            parameter.add_(direction_RC.to(parameter.dtype), alpha=-group["lr"] * scale)
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
         assert parameter.grad is not None
