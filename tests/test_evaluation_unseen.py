@@ -7,7 +7,7 @@ import pytest
 
 from retrieveall.corpus.conll import read_conll
 from retrieveall.evaluation.strict import count_strict
-from retrieveall.evaluation.unseen import SeenInTraining, fold_text, restrict_to_unseen_names, unseen_mask
+from retrieveall.evaluation.unseen import SeenInTraining, restrict_to_unseen_names, unseen_mask
 from tests.annotated import annotated, found
 
 TRAIN = [

@@ -16,7 +16,7 @@ from retrieveall.corpus.manifest import CorpusManifest
 from retrieveall.corpus.parquet import read_parquet
 from retrieveall.corpus.report import ImportLog, ImportReport
 from retrieveall.corpus.sources import find_split_files
-from retrieveall.corpus.store import CorpusStore, Provenance, check_name
+from retrieveall.corpus.store import CorpusStore, Provenance, check_corpus_name
 from retrieveall.errors import IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.languages import check_language
 from retrieveall.types import Sentence, Split
@@ -86,7 +86,7 @@ def import_corpus(
         ConflictError: Another corpus of this name and language stands in the store.
     """
     options = options or ImportOptions()
-    language, name = check_language(language), check_name(name)
+    language, name = check_language(language), check_corpus_name(name)
     label_map = read_label_map(options.label_map) if options.label_map else {}
     log = ImportLog(skip_bad=options.skip_bad)
     found = _read(source, format, language, options, log)

@@ -38,7 +38,7 @@ _MANIFEST: Final = "manifest.json"
 _DIGEST_KEY: Final = b"retrieveall.corpus_digest"
 
 
-def check_name(name: str) -> str:
+def check_corpus_name(name: str) -> str:
     """Returns a corpus name that is safe as a folder name.
 
     Raises:
@@ -202,7 +202,7 @@ class CorpusStore:
         wanted = list(dict.fromkeys(map(check_language, languages or ())))
         names: dict[str, list[str]] = {}
         for manifest in self.list():
-            if corpus is None or manifest.name == check_name(corpus):
+            if corpus is None or manifest.name == check_corpus_name(corpus):
                 names.setdefault(manifest.language, []).append(manifest.name)
         if not names:
             raise NotFoundError(_none_there(corpus, self._base))
@@ -274,7 +274,7 @@ class CorpusStore:
 
 
 def _checked(name: str, language: str) -> CorpusKey:
-    key = CorpusKey(name=check_name(name), language=check_language(language))
+    key = CorpusKey(name=check_corpus_name(name), language=check_language(language))
     if key.language == POLYGLOT:
         raise InputError(f"{POLYGLOT!r} stands for several languages. Import each of them by itself.")
     return key

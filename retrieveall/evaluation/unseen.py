@@ -11,7 +11,6 @@ citation forms is given, case forms of one name are one name. Source: own choice
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieveall.evaluation.strict import Mention, Predictions, check_paired
+from retrieveall.text.folding import fold_text
 from retrieveall.types import Sentence
 
 
@@ -63,11 +63,6 @@ class SeenInTraining:
         """True when this mention's surface is a train mention."""
         surface = _surface(sentence, mention)
         return self.citation.get(surface, surface) in self.names
-
-
-def fold_text(text: str) -> str:
-    """Returns ``text`` in NFC with every run of white space as one space and none at the ends."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def unseen_mask(gold: Sequence[Sentence], seen: SeenInTraining) -> npt.NDArray[np.bool_]:
