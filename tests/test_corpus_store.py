@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from retrieveall.corpus.store import CorpusKey, CorpusStore, Provenance, check_name
+from retrieveall.corpus.store import CorpusKey, CorpusStore, Provenance, check_corpus_name
 from retrieveall.errors import ConflictError, IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.types import Sentence
 from tests.corpora import sentence
@@ -150,7 +150,7 @@ def test_what_cannot_be_kept_is_refused(
 @given(st.text(max_size=10))
 def test_a_checked_name_is_one_safe_path_part(name: str) -> None:
     try:
-        checked = check_name(name)
+        checked = check_corpus_name(name)
     except InputError:
         return
     assert not set(checked) & set("/\\.: \n\0") and checked == name == name.lower()

@@ -8,6 +8,7 @@ import pytest
 from retrieveall.corpus.conll import read_conll
 from retrieveall.evaluation.strict import count_strict
 from retrieveall.evaluation.unseen import SeenInTraining, restrict_to_unseen_names, unseen_mask
+from retrieveall.text.folding import fold_text
 from tests.annotated import annotated, found
 
 TRAIN = [
