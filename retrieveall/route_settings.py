@@ -1,8 +1,8 @@
 """A router's thresholds and document weight: fitted once on dev sentences, then read.
 
 They are a function of the indexes and the router, so they are kept by the digest of both, in
-``runs/routing-<digest>/settings.json``. Source: METHOD of RetrieveAll names the thresholds, not their
-values; what is fitted, and on how many sentences, is our own choice.
+``runs/routing-<digest>/settings.json``. Source: own choice; the papers leave open what an unknown
+language is.
 """
 
 from __future__ import annotations
