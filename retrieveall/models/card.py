@@ -71,14 +71,13 @@ def _card_text(
 
 
 def _beginning(recipe: Mapping[str, Any]) -> str:
-    """One sentence on the model that the run began with, and on that one's, if any."""
-    before = recipe.get("continued_recipe")
-    if not before:
-        return "The run began with random weights."
-    return (
-        f"The run began with the weights and tokenizer of an earlier model (digest {recipe['continues']}),"
-        f"\nitself trained on {before['tokens'] / 1e6:.1f} million tokens. " + _beginning(before)
-    )
+    """What the run began with: random weights, or models each of which continued the next."""
+    lines = []
+    while before := recipe.get("continued_recipe"):
+        tokens = f"{before['tokens'] / 1e6:.1f} million tokens"
+        lines.append(f"It began with the weights of a model (digest {recipe['continues']}) of {tokens}.")
+        recipe = before
+    return "\n".join([*lines, "The first weights were random."])
 
 
 def _flags(config: PretrainConfig) -> str:

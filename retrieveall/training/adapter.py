@@ -56,9 +56,9 @@ class AdapterTrainingConfig:
         save_steps: Optimiser steps between two saves.
     """
 
-    rank: int = 32
-    alpha: int = 64
-    learning_rate: float = 5e-3
+    rank: int = 64
+    alpha: int = 128
+    learning_rate: float = 4e-3
     warmup_share: float = 0.05
     weight_decay: float = 0.0
     epochs: int = 4
