@@ -95,7 +95,7 @@ class World:
             return peft.PeftModel.from_pretrained(self.base(), str(self.folder / digest)).eval()
 
     def merged_model(self, row: Row) -> Any:
-        """The base with a row's composition written into its weights, from METHOD's formulas."""
+        """The base with a row's composition written into its weights, from the formulas of docs/method.md."""
         model = self.base()
         linears = dict(model.named_modules())
         for name, delta in self.deltas(row).items():

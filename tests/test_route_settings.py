@@ -12,9 +12,10 @@ from retrieveall.embedding.spec import EmbedderSpec
 from retrieveall.retrieval import IndexOptions, IndexRequest, Retriever, write_index
 from retrieveall.route_settings import with_fitted_settings
 from retrieveall.routing import RouteSettings, ScoringRouter, open_router
+from retrieveall.types import Split
 from retrieveall.workspace import Workspace
 
-SIZES = {"train": 150, "dev": 60, "test": 0}
+SIZES: dict[Split, int] = {"train": 150, "dev": 60, "test": 0}
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ def test_a_training_sentence_is_never_its_own_example(workspace: Workspace) -> N
 
 
 def test_gold_labels_do_not_change_the_examples(tmp_path: Path, workspace: Workspace) -> None:
-    """METHOD section 2: x's gold mentions are never looked up. Only x loses its own here."""
+    """x's gold mentions are never looked up. Only x loses its own here."""
     whole = load_inputs(workspace, only(workspace)).train
     at = next(i for i, row in enumerate(whole.sentences) if row.entities)
     rows = workspace.corpora.load("sample", "en", "train")

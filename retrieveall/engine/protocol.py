@@ -23,7 +23,7 @@ class Row:
         sentence: The sentence, encoded with the engine's codec; mentions are runs of its units.
         labels: The labels that may be emitted, at least one.
         adapters: ``(digest, weight)`` pairs; empty means the base model alone.
-        composition: How several adapters act together (METHOD: selection, mixture, fusion).
+        composition: How several adapters act together (LoraRetriever: selection, mixture, fusion).
         deadline_s: Time on the engine's clock (``time.monotonic``) after which the row is dropped.
     """
 

@@ -232,7 +232,7 @@ class TransformersEngine:
 
 
 class _Composer:
-    """Turns a row's adapters into the entries of M (METHOD: selection, mixture, fusion)."""
+    """Turns a row's adapters into the entries of M (LoraRetriever: selection, mixture, fusion)."""
 
     def __init__(self, held: dict[str, LoraWeights | Exception]) -> None:
         self._held = held

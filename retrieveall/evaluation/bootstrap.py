@@ -5,7 +5,7 @@ Axes: S sentences, R resamples, U distinct rows of counts, C columns of counts, 
 Drawing S sentences with replacement is the same as drawing how often each *distinct* row of
 counts occurs, multinomially with the row's share as its probability. A test set of 10,000
 sentences has some dozens of distinct rows, so a resample costs U draws and not S.
-Source: METHOD.md section 6 (>= 1,000 resamples, paired for "A beats B"); the interval is Efron's
+Source: own choice of at least 1,000 resamples, paired for "A beats B"; the interval is Efron's
 percentile interval, the p-value Koehn's (2004) share of resamples in which A does not win.
 """
 

@@ -1,4 +1,4 @@
-"""Does run A beat run B? A paired bootstrap over two saved reports (METHOD.md section 6)."""
+"""Does run A beat run B? A paired bootstrap over two saved reports."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def compare(
 ) -> Comparison:
     """Tests "A beats B" for the macro F1 and for every language.
 
-    Claims about examples or routing are made on the view ``unseen`` (METHOD.md section 6).
+    Claims about examples or routing are made on the view ``unseen``.
 
     Args:
         a: Report of run A, with its counts per sentence.

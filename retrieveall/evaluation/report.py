@@ -21,7 +21,7 @@ from retrieveall.evaluation.language import CountRows, LanguageReport
 from retrieveall.evaluation.views import VIEWS, View
 
 FORMAT_VERSION = 1
-AUDIT_ABOVE_F1 = 0.90  # METHOD.md section 6
+AUDIT_ABOVE_F1 = 0.90  # a higher score on a public corpus is a reason to look for leakage
 SYNTHETIC_NOTE = "synthetic corpus: these scores say that the machinery works, not how good the product is"
 
 _FULL_ONLY = ("worst", "counts", "sentences_digest")

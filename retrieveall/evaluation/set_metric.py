@@ -1,7 +1,8 @@
 """The set metric of some papers, for comparison with the literature only: it inflates.
 
 A sentence's mentions become a *set* of (lower-cased surface, label). Borders, positions and
-repeated mentions no longer count. Source: METHOD.md section 6.
+repeated mentions no longer count. Part of the literature reports it; own choice to show it beside
+the strict score.
 """
 
 from __future__ import annotations

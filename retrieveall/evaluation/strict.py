@@ -1,4 +1,4 @@
-"""Strict span and type counts: the main metric (METHOD.md section 6).
+"""Strict span and type counts: the main metric.
 
 A predicted mention is right when the corpus has a mention of the same label over exactly the same
 tokens. These are the numbers of conlleval and seqeval, counted without going through tags.

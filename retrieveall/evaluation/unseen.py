@@ -1,6 +1,6 @@
 """What of a test set also stands in training, and scores on the rest.
 
-Every claim about examples or routing is made on unseen text (METHOD.md section 6): 3 to 16 % of
+Every claim about examples or routing is made on unseen text: 3 to 16 % of
 PAN-X test sentences stand in train word for word.
 
 Unseen sentence: its text, after NFC and white-space folding, is not the text of a train sentence.

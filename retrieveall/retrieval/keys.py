@@ -2,8 +2,7 @@
 
 White space is folded to one space between letters and digits and to nothing beside punctuation, so
 that a corpus's tokenised text and the same sentence as prose have one key (``Saint - Denis``,
-``Saint-Denis``) but ``to go`` is not ``Togo``. Source: METHOD section 2 asks for NFC and white-space
-folding; its exact form is our own choice.
+``Saint-Denis``) but ``to go`` is not ``Togo``. Source: own choice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Routing: which language's adapter a sentence goes to (METHOD section 3)."""
+"""Routing: which language's adapter a sentence goes to."""
 
 from retrieveall.routing.centroid import CentroidScorer
 from retrieveall.routing.fit import fit_document_weight, fit_thresholds

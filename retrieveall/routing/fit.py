@@ -1,4 +1,4 @@
-"""Fitting a router's settings on the dev split. Source: METHOD section 3; the searches are our own choice."""
+"""Fitting a router's settings on the dev split. Source: own choice."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class ScoringRouter:
     """The one router: any scorer, then thresholds and documents.
 
     A short sentence adds the document's mean scores, a sentence without letters takes the
-    document's route. Source: METHOD section 3.
+    document's route. Source: own choice.
 
     Args:
         scorer: The back-end.

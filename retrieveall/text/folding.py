@@ -1,4 +1,4 @@
-"""When two sentences count as the same: after NFC and white-space folding (METHOD.md section 2)."""
+"""When two sentences count as the same: after NFC and white-space folding."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrices_NRC: Tensor) -> Tensor:
     """Returns matrices of the same singular vectors whose singular values lie near one."""
     wide = matrices_NRC.shape[1] <= matrices_NRC.shape[2]
-    x = matrices_NRC if wide else matrices_NRC.mT
+    x: Tensor = matrices_NRC if wide else matrices_NRC.mT
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):

@@ -1,6 +1,6 @@
 """Takes evaluation reports into the repository: one JSON and one picture under benchmarks/results/.
 
-    python benchmarks/publish_report.py panx-5000 WORKSPACE/reports/NAME/report.json [MORE/report.json …]
+    python scripts/publish_report.py panx-5000 WORKSPACE/reports/NAME/report.json [MORE/report.json …]
 
 The first report is the one in question, the others stand beside it in the picture.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from retrieveall.evaluation.plots import plot_f1, save_png
 from retrieveall.evaluation.report import read_report
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 
 def main(name: str, paths: list[str]) -> None:
