@@ -8,14 +8,16 @@ import pytest
 import torch
 from peft import PeftModel
 
+from retrieveall.engine.automaton import TagLineAutomaton
 from retrieveall.errors import InputError
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.text.units import split_units
 from retrieveall.training.adapter import AdapterTraining, AdapterTrainingConfig, adapter_tensors
-from retrieveall.training.data import RenderConfig, TrainingRow, collate
+from retrieveall.training.data import RenderConfig, TrainingRow
 from retrieveall.types import EntityExample, Examples, GoldEntity, Sentence
 from tests.models import ARCHITECTURES, Architecture, tiny_model, tiny_tokenizer
 
+LABELS = ("LOC", "PER")
 NAMES = ("Anna", "Boris", "Carla", "Dmitri", "Elena")
 
 
@@ -41,6 +43,7 @@ def make_training(epochs: int = 2, **changes: object) -> AdapterTraining:
         tiny_model("llama"),
         PromptCodec(tokenizer),
         pad_id=tokenizer.pad_token_id,
+        labels=LABELS,
         train=[make_row(i) for i in range(22)],
         dev=[make_row(i) for i in range(5)],
         config=AdapterTrainingConfig(**settings),  # type: ignore[arg-type]
@@ -93,6 +96,7 @@ def test_plain_peft_reads_the_adapter_alike(architecture: Architecture, tmp_path
         tiny_model(architecture),
         PromptCodec(tokenizer),
         pad_id=tokenizer.pad_token_id,
+        labels=LABELS,
         train=[make_row(i) for i in range(8)],
         dev=[],
         config=AdapterTrainingConfig(rank=8, alpha=16, epochs=1, batch_rows=4),
@@ -106,25 +110,34 @@ def test_plain_peft_reads_the_adapter_alike(architecture: Architecture, tmp_path
         assert torch.equal(training.model.eval()(input_ids=ids).logits, plain(input_ids=ids).logits)
 
 
-def test_the_loss_counts_on_the_target_only() -> None:
+def test_the_loss_is_the_mean_of_the_decoders_own_logarithms() -> None:
+    """What training lowers is what constrained decoding computes: the two may not drift apart."""
     training = make_training()
-    rows = [training._render(make_row(i), str(i)) for i in range(3)]
-    batch = collate(rows, pad_id=0)
-    for index, row in enumerate(rows):
-        kept = [token for token in batch.labels_BK[index].tolist() if token >= 0]
-        assert tuple(kept) == row.target_ids
-        width = batch.ids_BT.shape[1]
-        assert tuple(batch.ids_BT[index, width - len(row) :].tolist()) == (*row.prompt_ids, *row.target_ids)
-        assert int(batch.positions_BT[index, -1]) == len(row) - 1
+    training.model.eval().requires_grad_(False)
+    rows = [training._render(make_row(i), str(i)) for i in range(4)]
+    nats, decisions = 0.0, 0
+    for row in rows:
+        ids = [*row.prompt_ids, *row.target_ids]
+        logits_TV = training.model(input_ids=torch.tensor([ids])).logits[0]
+        automaton = TagLineAutomaton(row.sentence, training._grammar, training._codec.end_id)
+        for step, token in enumerate(row.target_ids):
+            allowed = automaton.allowed()
+            logits = logits_TV[len(row.prompt_ids) + step - 1, list(allowed)]
+            nats -= float(logits.log_softmax(0)[allowed.index(token)])
+            decisions += len(allowed) > 1
+            automaton.advance(token)
+    assert decisions
+    assert float(training.loss(training._collated(rows))) == pytest.approx(nats / decisions, rel=1e-4)
 
 
 def test_padding_does_not_change_the_loss() -> None:
     training = make_training()
     training.model.eval().requires_grad_(False)
     rows = [training._render(make_row(i), str(i)) for i in range(6)]
-    alone = [float(training.loss(collate([row], 0))) * len(row.target_ids) for row in rows]
-    together = float(training.loss(collate(rows, 0))) * sum(len(row.target_ids) for row in rows)
-    assert together == pytest.approx(sum(alone), rel=1e-5)
+    batches = [training._collated([row]) for row in rows]
+    alone = sum(float(training.loss(batch)) * len(batch.chosen_N) for batch in batches)
+    together = training._collated(rows)
+    assert float(training.loss(together)) * len(together.chosen_N) == pytest.approx(alone, rel=1e-5)
 
 
 def test_sentences_that_fit_no_prompt_are_an_error() -> None:
@@ -134,6 +147,7 @@ def test_sentences_that_fit_no_prompt_are_an_error() -> None:
             tiny_model("llama"),
             PromptCodec(tokenizer),
             pad_id=0,
+            labels=LABELS,
             train=[make_row(0)],
             dev=[],
             config=AdapterTrainingConfig(render=RenderConfig(budget_tokens=10)),

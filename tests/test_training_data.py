@@ -7,16 +7,14 @@ import random
 from dataclasses import replace
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieveall.engine.automaton import LabelGrammar, TagLineAutomaton, label_grammar
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.prompting.hierarchical import build_prompt
 from retrieveall.training.data import (
-    IGNORED,
     RenderConfig,
-    RenderedRow,
     TrainingRow,
     collate,
     drop_examples,
@@ -24,7 +22,7 @@ from retrieveall.training.data import (
     fits_budget,
     render_row,
 )
-from retrieveall.types import ContextExample, EntityExample, Examples
+from retrieveall.types import ContextExample, EntityExample, Examples, Sentence
 from tests.annotated import annotated
 from tests.models import tiny_tokenizer
 
@@ -43,6 +41,16 @@ KEEP_ALL = RenderConfig(drop_rate=0, drop_all_rate=0, entity_examples=99, contex
 @functools.cache
 def codec() -> PromptCodec:
     return PromptCodec(tiny_tokenizer())
+
+
+@functools.cache
+def grammar() -> LabelGrammar:
+    labels = ("LOC", "PER")
+    return label_grammar(labels, tuple(map(codec().label, labels)))
+
+
+def plain_row(sentence: Sentence) -> TrainingRow:
+    return TrainingRow(sentence=sentence, detokenised=sentence, examples=EXAMPLES)
 
 
 @settings(max_examples=30)
@@ -141,23 +149,42 @@ def test_a_row_fits_only_when_both_text_forms_do(row: TrainingRow) -> None:
         render_row(row, codec(), exact, random.Random(seed))  # never too long, whichever form is drawn
 
 
-IDS = st.lists(st.integers(3, 90), min_size=1, max_size=9).map(tuple)
+TEXTS = st.lists(st.sampled_from(["[Anna](PER)", "[Oslo](LOC)", "went", "Anna", "to", "Oslo"]), max_size=7)
 
 
 @settings(max_examples=30)
-@given(pairs=st.lists(st.tuples(IDS, IDS), min_size=1, max_size=5))
-def test_a_batch_can_be_read_back_row_by_row(pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
-    rows = [RenderedRow(prompt_ids=prompt, target_ids=target) for prompt, target in pairs]
-    batch = collate(rows, pad_id=1)
+@given(texts=st.lists(TEXTS.map(" ".join), min_size=1, max_size=5), seed=st.integers(0, 9))
+def test_a_batch_can_be_read_back_row_by_row(texts: list[str], seed: int) -> None:
+    sentences = [annotated(text) for text in texts]
+    rows = [render_row(plain_row(sentence), codec(), KEEP_ALL, random.Random(seed)) for sentence in sentences]
+    batch = collate(rows, 1, grammar())
     width = max(map(len, rows))
     assert batch.ids_BT.shape == batch.mask_BT.shape == batch.positions_BT.shape == (len(rows), width)
-    assert batch.labels_BK.shape == (len(rows), max(len(row.target_ids) for row in rows))
     for index, row in enumerate(rows):
         pad = width - len(row)
         assert batch.ids_BT[index].tolist() == [1] * pad + [*row.prompt_ids, *row.target_ids]
         assert batch.mask_BT[index].tolist() == [0] * pad + [1] * len(row)
         assert batch.positions_BT[index, pad:].tolist() == list(range(len(row)))
-        labels = batch.labels_BK[index]
-        assert tuple(labels[labels != IGNORED].tolist()) == row.target_ids
-        assert labels[-len(row.target_ids) :].tolist() == list(row.target_ids)
-    assert batch.ids_BT.dtype == batch.labels_BK.dtype == torch.long
+
+
+@settings(max_examples=30)
+@given(texts=st.lists(TEXTS.map(" ".join), min_size=1, max_size=5), seed=st.integers(0, 9))
+def test_decisions_stand_before_their_tokens_and_the_rest_is_forced(texts: list[str], seed: int) -> None:
+    sentences = [annotated(text) for text in texts]
+    rows = [render_row(plain_row(sentence), codec(), KEEP_ALL, random.Random(seed)) for sentence in sentences]
+    batch = collate(rows, 1, grammar())
+    width = batch.ids_BT.shape[1]
+    at: dict[int, dict[int, int]] = {index: {} for index in range(len(rows))}
+    for place, allowed, chosen in zip(batch.places_N, batch.allowed_NK, batch.chosen_N, strict=True):
+        row, column = divmod(int(place), batch.columns)
+        follower = width - batch.columns + column + 1
+        assert int(batch.ids_BT[row, follower]) == int(allowed[chosen])
+        assert int((allowed >= 0).sum()) > 1
+        at[row][follower] = int(allowed[chosen])
+    for index, row in enumerate(rows):
+        automaton = TagLineAutomaton(row.sentence, grammar(), codec().end_id)
+        first = width - len(row.target_ids)
+        for step, token in enumerate(row.target_ids):
+            assert (len(automaton.allowed()) > 1) == (first + step in at[index])
+            automaton.advance(token)
+        assert automaton.finished

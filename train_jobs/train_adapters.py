@@ -342,6 +342,7 @@ def _train(workspace: Workspace, spec: RunSpec, device: Device, folder: Path, re
         spec.base_model,
         inputs.train,
         inputs.dev,
+        spec.labels,
         spec.config,
         folder / "adapter",
         device=device,

@@ -289,6 +289,25 @@ class TagLineAutomaton:
         return [_Thread(found, end_unit)]
 
 
+def choices_along(sentence: EncodedText, grammar: LabelGrammar, line: Sequence[int]) -> list[tuple[int, ...]]:
+    """Returns what the grammar allows at each token of a finished line, sorted; one id means no choice.
+
+    Args:
+        sentence: The sentence that the line tags.
+        grammar: The labels that may be emitted.
+        line: Mentions and markers, and the end token last.
+
+    Raises:
+        ValueError: The line is not of this grammar.
+    """
+    automaton = TagLineAutomaton(sentence, grammar, line[-1])
+    choices = []
+    for token in line:
+        choices.append(automaton.allowed())
+        automaton.advance(token)
+    return choices
+
+
 def _is_between(thread: _Thread) -> bool:
     return thread.position == _NOWHERE
 

@@ -127,7 +127,7 @@ class DecodingBatch:
 
     def step(self) -> None:
         """Feeds every live row unseen tokens and lets those choose that have seen all of theirs."""
-        states = self._scorer.run(**self._inputs())
+        states = self._scorer.states(1, use_cache=True, **self._inputs())[:, 0]
         ready = [number for number, row in enumerate(self.rows) if row.is_live and not row.unseen]
         if not ready:
             return

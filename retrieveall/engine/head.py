@@ -50,36 +50,50 @@ class AllowedScorer:
         scale = expected.abs().max().item() or 1.0
         return torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * scale)
 
-    def run(self, **inputs: Any) -> torch.Tensor:
-        """Runs one step and returns, per row, what `choose` needs of its last position: (N, D) or (N, V)."""
+    def states(self, columns: int, **inputs: Any) -> torch.Tensor:
+        """Runs the model and returns what `logprobs` needs of its last columns: (N, columns, D or V)."""
         if self._weight_VD is None:
-            logits: torch.Tensor = self._model(**inputs, use_cache=True, logits_to_keep=1).logits
-            return logits[:, -1]
-        hidden: torch.Tensor = self._body(**inputs, use_cache=True).last_hidden_state
-        return hidden[:, -1]
+            logits: torch.Tensor = self._model(**inputs, logits_to_keep=columns).logits
+            return logits[:, -columns:]
+        hidden: torch.Tensor = self._body(**inputs).last_hidden_state
+        return hidden[:, -columns:]
 
     def choose(self, states: torch.Tensor, allowed: Sequence[Sequence[int]]) -> tuple[list[int], list[float]]:
         """Chooses each row's most probable allowed token, the one with the smallest id on a tie.
 
         Args:
-            states: What `run` returned for N rows.
+            states: Of N rows, one column each, (N, D or V); see `states`.
             allowed: N sorted, non-empty lists of token ids.
 
         Returns:
             N tokens and N natural logarithms of their probabilities among the allowed ones.
         """
-        ids_NK = pad_sequence([torch.tensor(ids) for ids in allowed], batch_first=True, padding_value=-1)
-        ids_NK = ids_NK.to(states.device)
-        is_pad = ids_NK < 0
-        ids_NK = ids_NK.clamp(min=0)
-        logits_NK = self._logits(states, ids_NK).to(torch.promote_types(states.dtype, torch.float32))
-        logprobs_NK = logits_NK.masked_fill(is_pad, -torch.inf).log_softmax(dim=-1)
-        best = logprobs_NK.max(dim=-1)
+        ids_NK = padded_ids(allowed).to(states.device)
+        best = self.logprobs(states, ids_NK).max(dim=-1)
         tokens = ids_NK.gather(1, best.indices[:, None])[:, 0]
         return tokens.tolist(), best.values.tolist()
+
+    def logprobs(self, states: torch.Tensor, ids_NK: torch.Tensor) -> torch.Tensor:
+        """Natural logarithms of probabilities among the allowed tokens.
+
+        Args:
+            states: Of N places (N, D or V); see `states`.
+            ids_NK: K token ids for each, padded by `padded_ids`.
+
+        Returns:
+            (N, K), minus infinity at padding.
+        """
+        logits_NK = self._logits(states, ids_NK.clamp(min=0))
+        logits_NK = logits_NK.to(torch.promote_types(states.dtype, torch.float32))
+        return logits_NK.masked_fill(ids_NK < 0, -torch.inf).log_softmax(dim=-1)
 
     def _logits(self, states: torch.Tensor, ids_NK: torch.Tensor) -> torch.Tensor:
         if self._weight_VD is None:
             return states.gather(1, ids_NK)
         logits_NK = torch.bmm(embedding(ids_NK, self._weight_VD), states[:, :, None])[:, :, 0]
         return logits_NK if self._bias_V is None else logits_NK + self._bias_V[ids_NK]
+
+
+def padded_ids(allowed: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Pads N lists of token ids with -1 to (N, K)."""
+    return pad_sequence([torch.tensor(ids) for ids in allowed], batch_first=True, padding_value=-1)

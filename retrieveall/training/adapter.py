@@ -22,10 +22,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import Tensor
 
+from retrieveall.engine.automaton import label_grammar
+from retrieveall.engine.head import AllowedScorer
 from retrieveall.errors import InputError
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.training.data import (
-    IGNORED,
     Batch,
     RenderConfig,
     RenderedRow,
@@ -37,7 +38,7 @@ from retrieveall.training.data import (
 )
 from retrieveall.training.muon import Muon
 
-RECIPE = "2"
+RECIPE = "3"
 """Version of this loop: what a recipe of the same numbers gives depends on it."""
 
 
@@ -76,7 +77,7 @@ class Progress:
     """Where a training stands after an optimiser step.
 
     Attributes:
-        dev_loss: Mean nats per target token, on the last step of an epoch only.
+        dev_loss: Mean nats per decision, on the last step of an epoch only.
         save: True when the caller should `save` now.
         finished: True on the last step.
     """
@@ -97,6 +98,7 @@ class AdapterTraining:
         model: The frozen base in the dtype and on the device to train on.
         codec: The base's codec.
         pad_id: Padding token id.
+        labels: The labels that the adapter may emit.
         train: Training rows, at least one.
         dev: Dev rows for the loss that decides early stopping; may be empty (then no early stop).
         config: The recipe.
@@ -114,6 +116,7 @@ class AdapterTraining:
         codec: PromptCodec,
         *,
         pad_id: int,
+        labels: Sequence[str],
         train: Sequence[TrainingRow],
         dev: Sequence[TrainingRow],
         config: AdapterTrainingConfig,
@@ -132,7 +135,9 @@ class AdapterTraining:
                 f" {config.render.budget_tokens} tokens."
                 " Import more or shorter sentences, or raise the prompt budget."
             )
+        self._grammar = label_grammar(tuple(labels), tuple(map(codec.label, labels)))
         self.model = _with_lora(model, config, initial)
+        self._scorer = AllowedScorer(self.model.get_base_model())
         self._trained = [p for p in self.model.parameters() if p.requires_grad]
         self._optimiser = Muon(self._trained, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.step = 0
@@ -204,7 +209,7 @@ class AdapterTraining:
         total = 0.0
         for indices in batches:
             rows = [self._render(self._train[index], f"{epoch}:{index}") for index in indices]
-            loss = self.loss(collate(rows, self._pad_id)) / len(batches)
+            loss = self.loss(self._collated(rows)) / len(batches)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         self._average_gradients()
@@ -220,20 +225,22 @@ class AdapterTraining:
         return render_row(row, self._codec, self.config.render, random.Random(f"{self.config.seed}:{key}"))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean nats per target token of a batch."""
+        """Mean nats per decision of a batch, 0 where it has none."""
         device = next(self.model.parameters()).device
-        keep = batch.labels_BK.shape[1] + 1
-        logits_BKV = self.model(
+        states = self._scorer.states(
+            batch.columns,
             input_ids=batch.ids_BT.to(device),
             attention_mask=batch.mask_BT.to(device),
             position_ids=batch.positions_BT.to(device),
-            logits_to_keep=keep,
             use_cache=False,
-        ).logits[:, :-1]
-        labels = batch.labels_BK.to(device).flatten()
-        return torch.nn.functional.cross_entropy(
-            logits_BKV.float().flatten(0, 1), labels, ignore_index=IGNORED
         )
+        deciding = states.flatten(0, 1)[batch.places_N.to(device)]
+        logprobs_NK = self._scorer.logprobs(deciding, batch.allowed_NK.to(device))
+        chosen_N = logprobs_NK.gather(1, batch.chosen_N.to(device)[:, None])
+        return -chosen_N.sum() / max(1, len(batch.chosen_N))
+
+    def _collated(self, rows: Sequence[RenderedRow]) -> Batch:
+        return collate(rows, self._pad_id, self._grammar)
 
     def _lr_factor(self) -> float:
         warmup = max(1, round(self.total_steps * self.config.warmup_share))
@@ -263,20 +270,20 @@ class AdapterTraining:
 
     @torch.no_grad()
     def dev_loss(self) -> float | None:
-        """Mean nats per target token on the dev rows, rendered the same way every time."""
+        """Mean nats per decision on the dev rows, rendered the same way every time."""
         if not self._dev:
             return None
         self.model.eval()
-        nats, tokens = 0.0, 0
+        nats, decisions = 0.0, 0
         for start in range(0, len(self._dev), self.config.batch_rows):
             rows = [
                 self._render(row, f"dev:{start + i}")
                 for i, row in enumerate(self._dev[start : start + self.config.batch_rows])
             ]
-            count = sum(len(row.target_ids) for row in rows)
-            nats += float(self.loss(collate(rows, self._pad_id))) * count
-            tokens += count
-        return nats / tokens
+            batch = self._collated(rows)
+            nats += float(self.loss(batch)) * len(batch.chosen_N)
+            decisions += len(batch.chosen_N)
+        return nats / max(1, decisions)
 
     def _named_trained(self) -> list[tuple[str, Tensor]]:
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]

@@ -1,6 +1,10 @@
 """Training rows: the tagger's own prompt, and the tag line as the target.
 
-Axes: B rows, T tokens of the longest row, K tokens of the longest target.
+The loss counts the decisions of the target: places where the grammar leaves a choice, and there the
+allowed tokens alone. So training asks the question that constrained decoding will ask, and nothing
+is spent on learning what the grammar knows. Source: own choice.
+
+Axes: B rows, T tokens of the longest row, N decisions of all rows, K most tokens allowed at one.
 """
 
 from __future__ import annotations
@@ -12,11 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retrieveall.prompting.codec import TAGS, TEXT, PromptCodec
+from retrieveall.engine.automaton import LabelGrammar, choices_along
+from retrieveall.engine.head import padded_ids
+from retrieveall.prompting.codec import TAGS, TEXT, EncodedText, PromptCodec
 from retrieveall.prompting.hierarchical import build_prompt
 from retrieveall.types import Examples, Sentence
 
-IGNORED = -100
 _BUCKET_BATCHES = 32
 
 
@@ -52,10 +57,11 @@ class RenderConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RenderedRow:
-    """Token ids of one row; the loss counts on the target only."""
+    """Token ids of one row, and the sentence that its target tags."""
 
     prompt_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
+    sentence: EncodedText
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.target_ids)
@@ -79,7 +85,7 @@ def render_row(row: TrainingRow, codec: PromptCodec, config: RenderConfig, rng: 
     examples = drop_examples(row.examples, config, rng)
     prompt = build_prompt(codec, encoded, examples, budget_tokens=config.budget_tokens)
     target = (*codec.tags(encoded, sentence.entities), codec.end_id)
-    return RenderedRow(prompt_ids=prompt.ids, target_ids=target)
+    return RenderedRow(prompt_ids=prompt.ids, target_ids=target, sentence=encoded)
 
 
 def drop_examples(examples: Examples, config: RenderConfig, rng: random.Random) -> Examples:
@@ -120,25 +126,45 @@ class Batch:
         ids_BT: Token ids.
         mask_BT: 1 where a token stands.
         positions_BT: Positions that start at 0 with each row's first token.
-        labels_BK: Target ids of the last K columns, `IGNORED` elsewhere.
+        columns: How many of the last columns decisions are taken from.
+        places_N: Where each decision is taken: row · columns + one of the last columns, from 0.
+        allowed_NK: The tokens that the grammar allows there, padded with -1.
+        chosen_N: Which of them the target takes.
     """
 
     ids_BT: Tensor
     mask_BT: Tensor
     positions_BT: Tensor
-    labels_BK: Tensor
+    columns: int
+    places_N: Tensor
+    allowed_NK: Tensor
+    chosen_N: Tensor
 
 
-def collate(rows: Sequence[RenderedRow], pad_id: int) -> Batch:
-    """Pads rows into one batch."""
+def collate(rows: Sequence[RenderedRow], pad_id: int, grammar: LabelGrammar) -> Batch:
+    """Pads rows into one batch and finds their decisions."""
     width = max(map(len, rows))
-    longest_target = max(len(row.target_ids) for row in rows)
     ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
-    labels = torch.full((len(rows), longest_target), IGNORED)
     for index, row in enumerate(rows):
         ids[index, width - len(row) :] = torch.tensor((*row.prompt_ids, *row.target_ids))
         mask[index, width - len(row) :] = 1
-        labels[index, longest_target - len(row.target_ids) :] = torch.tensor(row.target_ids)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    return Batch(ids_BT=ids, mask_BT=mask, positions_BT=positions, labels_BK=labels)
+    columns = max(len(row.target_ids) for row in rows) + 1
+    places, allowed, chosen = [], [], []
+    for index, row in enumerate(rows):
+        before_first = (index + 1) * columns - 1 - len(row.target_ids)
+        choices = choices_along(row.sentence, grammar, row.target_ids)
+        for step, (token, ids_allowed) in enumerate(zip(row.target_ids, choices, strict=True)):
+            if len(ids_allowed) > 1:
+                places.append(before_first + step)
+                allowed.append(ids_allowed)
+                chosen.append(ids_allowed.index(token))
+    return Batch(
+        ids_BT=ids,
+        mask_BT=mask,
+        positions_BT=(mask.cumsum(1) - 1).clamp(min=0),
+        columns=columns,
+        places_N=torch.tensor(places, dtype=torch.long),
+        allowed_NK=padded_ids(allowed) if allowed else torch.zeros(0, 1, dtype=torch.long),
+        chosen_N=torch.tensor(chosen, dtype=torch.long),
+    )

@@ -67,6 +67,7 @@ def train_adapter(
     base_model: str,
     train: SplitInput,
     dev: SplitInput,
+    labels: Sequence[str],
     config: AdapterTrainingConfig,
     target: Path,
     *,
@@ -83,6 +84,7 @@ def train_adapter(
         base_model: Name of the base.
         train: Training split.
         dev: Dev split, for early stopping.
+        labels: Labels the adapter may emit.
         config: The recipe.
         target: Folder for the finished adapter (written by rank 0 alone).
         device: Where to compute.
@@ -101,6 +103,7 @@ def train_adapter(
         base.model,
         base.codec,
         pad_id=base.pad_id,
+        labels=labels,
         train=train.rows(),
         dev=dev.rows(),
         config=config,
