@@ -36,7 +36,7 @@ class PromptConfig:
         budget_tokens: Longest prompt.
     """
 
-    entity_examples: int = 4
+    entity_examples: int = 8
     context_examples: int = 1
     threshold_std: float = 1.0
     budget_tokens: int = 512

@@ -176,11 +176,11 @@ def test_decisions_stand_before_their_tokens_and_the_rest_is_forced(texts: list[
     width = batch.ids_BT.shape[1]
     at: dict[int, dict[int, int]] = {index: {} for index in range(len(rows))}
     for place, allowed, chosen in zip(batch.places_N, batch.allowed_NK, batch.chosen_N, strict=True):
-        row, column = divmod(int(place), batch.columns)
+        owner, column = divmod(int(place), batch.columns)
         follower = width - batch.columns + column + 1
-        assert int(batch.ids_BT[row, follower]) == int(allowed[chosen])
+        assert int(batch.ids_BT[owner, follower]) == int(allowed[chosen])
         assert int((allowed >= 0).sum()) > 1
-        at[row][follower] = int(allowed[chosen])
+        at[owner][follower] = int(allowed[chosen])
     for index, row in enumerate(rows):
         automaton = TagLineAutomaton(row.sentence, grammar(), codec().end_id)
         first = width - len(row.target_ids)

@@ -17,7 +17,7 @@ from retrieveall.types import ContextExample, EntityExample, Examples
 
 N_MAX = 16
 M_MAX = 8
-DEFAULT_N = 4
+DEFAULT_N = 8
 DEFAULT_M = 1
 DEFAULT_LAMBDA = 1.0
 _ROUNDING = 1e-6

@@ -59,7 +59,7 @@ class AdapterTrainingConfig:
 
     rank: int = 64
     alpha: int = 128
-    learning_rate: float = 4e-3
+    learning_rate: float = 3e-3
     warmup_share: float = 0.05
     weight_decay: float = 0.0
     epochs: int = 4

@@ -47,10 +47,10 @@ class RenderConfig:
         budget_tokens: Longest prompt; rows whose sentence alone is longer are skipped and counted.
     """
 
-    entity_examples: int = 4
+    entity_examples: int = 8
     context_examples: int = 1
     drop_rate: float = 0.15
-    drop_all_rate: float = 0.5
+    drop_all_rate: float = 0.3
     detokenised_rate: float = 0.3
     budget_tokens: int = 512
 
