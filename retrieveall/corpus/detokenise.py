@@ -13,12 +13,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import regex
-from sacremoses import MosesDetokenizer
 
 from retrieveall.types import GoldEntity, Sentence, Span
+
+if TYPE_CHECKING:
+    from sacremoses import MosesDetokenizer
 
 _CLOSING: Final = dict.fromkeys("।॥۔؟،؛…፡።፣፤", ".")
 _QUOTES: Final = {"”": "“", "»": '"', "«": '"', "’": "'", "‘": "'", "‚": "'"}
@@ -132,4 +134,7 @@ def _respaced(sentence: Sentence, glued: list[bool]) -> Sentence:
 
 @lru_cache(maxsize=64)
 def _moses(language: str) -> MosesDetokenizer:
+    # here, because compiling its rules takes half a second that most processes never need
+    from sacremoses import MosesDetokenizer
+
     return MosesDetokenizer(lang=language)
