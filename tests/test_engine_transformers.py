@@ -15,6 +15,8 @@ from typing import Any
 import peft
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
@@ -56,6 +58,8 @@ class World:
         config = EngineConfig(base_model=self.base_dir, dtype="float64", threads=1, **settings)
         self.engine = TransformersEngine(config, self.resolve)
         self.codec = self.engine.codec
+        self._models: dict[str | None, Any] = {}
+        self._expected: dict[Any, list[tuple[int, int, str, Any]]] = {}
 
     def resolve(self, digest: str) -> Path:
         if not (self.folder / digest).exists():
@@ -101,6 +105,16 @@ class World:
         for name, delta in self.deltas(row).items():
             linears[name].weight.data += delta
         return model
+
+    def expected(self, row: Row) -> list[tuple[int, int, str, Any]]:
+        """What PEFT's model with the row's one adapter answers; computed once for each kind of row."""
+        key = (row.prompt_ids, row.adapters)
+        if key not in self._expected:
+            digest = row.adapters[0][0] if row.adapters else None
+            if digest not in self._models:
+                self._models[digest] = self.peft_model(digest) if digest else self.base()
+            self._expected[key] = reference(self._models[digest], self.codec, row)
+        return self._expected[key]
 
     def deltas(self, row: Row) -> dict[str, torch.Tensor]:
         sums: dict[str, list[Any]] = {}
@@ -166,6 +180,13 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made.engine.close()
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("few"), "qwen3", max_batch_rows=3)
+    yield made
+    made.engine.close()
+
+
 def test_rows_equal_peft_with_their_adapter_alone(world: World) -> None:
     digests = [*ADAPTERS, None]
     rows = [
@@ -181,6 +202,26 @@ def test_rows_equal_peft_with_their_adapter_alone(world: World) -> None:
     assert [spans_of(answer) for answer in answers] == expected
     assert sum(map(len, expected)) > len(rows)  # the random models do tag something
     assert world.engine.stats().batches < len(rows)
+
+
+@settings(max_examples=8)
+@given(data=st.data())
+def test_rows_join_and_leave_without_touching_each_other(few: World, data: st.DataObject) -> None:
+    """Three rows at a time, so that nearly every step somebody joins or leaves."""
+    kinds = st.tuples(st.sampled_from(SENTENCES), st.sampled_from([None, *ADAPTERS]), st.integers(0, 5))
+    picked = data.draw(st.lists(kinds, min_size=1, max_size=14))
+    rows = [few.row(text, ((digest, 1.0),) if digest else (), examples=n) for text, digest, n in picked]
+    answers = few.decode(rows)
+    expected = [few.expected(row) for row in rows]
+    assert [spans_of(answer) for answer in answers] == expected
+
+
+def test_an_adapter_that_changes_its_digest_is_another_adapter(few: World) -> None:
+    """A reload under way: rows of the old and of the new weights share batches."""
+    shutil.copytree(few.folder / "de", few.folder / "en-new", dirs_exist_ok=True)
+    rows = [few.row(text, ((digest, 1.0),)) for text in SENTENCES[:4] for digest in ("en", "en-new")]
+    answers = few.decode(rows)
+    assert [spans_of(answer) for answer in answers] == [few.expected(row) for row in rows]
 
 
 def test_adapters_differ_enough_to_be_mixed_up(llama: World) -> None:

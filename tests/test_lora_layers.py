@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from retrieveall.lora.layers import LoraPlan, attach_lora
+from retrieveall.lora.layers import AdapterStacks, LoraPlan, attach_lora
 from retrieveall.lora.weights import LoraPair, LoraWeights
 
 INPUTS, OUTPUTS = 6, 5
@@ -41,7 +41,9 @@ def test_every_row_gets_its_own_sum(rows: list[list[tuple[int, float]]], tokens:
     x = torch.randn(
         len(rows), tokens, INPUTS, dtype=torch.float64, generator=torch.Generator().manual_seed(9)
     )
-    switch.plan = LoraPlan([[(ADAPTERS[which], weight) for which, weight in row] for row in rows], CPU)
+    switch.plan = LoraPlan(
+        [[(ADAPTERS[which], weight) for which, weight in row] for row in rows], CPU, AdapterStacks()
+    )
     with torch.no_grad():
         found = model(x)
         for number, row in enumerate(rows):
@@ -60,7 +62,7 @@ def test_without_a_plan_the_base_is_unchanged() -> None:
     x = torch.randn(2, 3, INPUTS)
     assert switch.plan is None
     assert torch.equal(model(x), plain(x))
-    assert LoraPlan([[], []], CPU).is_empty
+    assert LoraPlan([[], []], CPU, AdapterStacks()).is_empty
 
 
 def test_the_output_head_stays() -> None:

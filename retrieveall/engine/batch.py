@@ -1,9 +1,11 @@
-"""One batch of rows, decoded greedily to the end of its last line.
+"""The rows under way: they join and leave at token steps, and each is decoded greedily to its line's end.
 
-Prompts are padded on the left. Every step feeds each row tokens it has not seen yet: at first its prompt,
-later the token it chose with tokens that the grammar then forced, so that most forced tokens cost no pass
-of their own. Shorter feeds are padded on the left, too; the attention mask hides the holes.
-Rows that are done stay as padding until half of the batch is done, then the batch is packed.
+A row joins with one pass over its prompt. Every later step feeds each row the token it chose last,
+with tokens that the grammar then forced, so that most forced tokens cost no pass of their own. Shorter
+feeds of a step are padded on the left. Row i stands in slot i of the cache; when one leaves, the last
+one takes its slot.
+
+Axes: N rows, L tokens of a step.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ import torch
 
 from retrieveall.engine.automaton import TagLineAutomaton
 from retrieveall.engine.head import AllowedScorer
-from retrieveall.engine.kv_cache import new_cache
+from retrieveall.engine.kv_cache import TRASH, SlotCache
+from retrieveall.engine.masks import AttentionMasks
 from retrieveall.engine.protocol import Decoded
 from retrieveall.engine.waiting import Ticket
 from retrieveall.errors import InputError, RetrieveAllError
+from retrieveall.lora.weights import LoraWeights
 
-_PACK_BELOW = 0.5  # of the rows a batch holds
-# After its prompt a row is fed at most so many tokens at once. One core, 32 rows, d 256: 94 steps of 1 token,
-# 60 of up to 2, 44 of any number; fewer steps, but more padding, so that 2 is as fast as any and cheapest.
+# After its prompt a row is fed at most so many tokens at once: longer feeds save steps, but pad the others.
 _FEED_TOKENS = 2
 
 
@@ -33,20 +35,28 @@ class LiveRow:
     Args:
         ticket: Whose row it is.
         automaton: Its tag line, nothing read yet.
+        lora: The adapters that act on it, with their weights.
         max_positions: Positions of the base, None where it says nothing.
 
     Attributes:
         unseen: Tokens that the model has yet to be fed before the row's next choice.
-        longest_line: No line of this sentence has more tokens.
+        is_gone: Nobody waits for the row any more, or it failed.
 
     Raises:
         InputError: The prompt is longer than the base's positions.
     """
 
-    def __init__(self, ticket: Ticket, automaton: TagLineAutomaton, *, max_positions: int | None) -> None:
+    def __init__(
+        self,
+        ticket: Ticket,
+        automaton: TagLineAutomaton,
+        lora: Sequence[tuple[LoraWeights, float]],
+        *,
+        max_positions: int | None,
+    ) -> None:
         self.ticket = ticket
         self.automaton = automaton
-        self.longest_line = automaton.longest_line
+        self.lora = lora
         self.unseen: list[int] = [*ticket.row.prompt_ids, *automaton.forced()]
         self.seen_tokens = 0
         self.forward_passes = 0
@@ -99,41 +109,70 @@ class LiveRow:
         )
 
 
-class DecodingBatch:
-    """The model's side of a batch: cache, mask and positions.
+class RunningBatch:
+    """The rows under way and the model's memory of them.
 
     Args:
         scorer: The model.
-        rows: Live rows.
+        masks: Builds its attention masks.
         pad_id: Any token; padding is masked.
         device: The model's device.
-        window_tokens: Width of the model's sliding attention, None where every token sees all before it.
+        follow: Called with the rows of a forward pass, in their order, before it.
+
+    Attributes:
+        rows: Row i stands in slot i.
     """
 
     def __init__(
         self,
         scorer: AllowedScorer,
-        rows: Sequence[LiveRow],
+        masks: AttentionMasks,
         *,
         pad_id: int,
         device: torch.device,
-        window_tokens: int | None,
+        follow: Callable[[Sequence[LiveRow]], None],
     ) -> None:
-        self.rows = list(rows)
-        self._scorer, self._pad_id, self._device = scorer, pad_id, device
-        self._window_tokens = window_tokens
-        self._cache: Any = new_cache()
-        self._mask_NT = torch.zeros(len(self.rows), 0, dtype=torch.long, device=device)
+        self.rows: list[LiveRow] = []
+        self._scorer, self._masks, self._pad_id, self._device = scorer, masks, pad_id, device
+        self._follow = follow
+        self._cache = SlotCache()
+
+    def join(self, rows: Sequence[LiveRow]) -> None:
+        """Takes rows in: one pass over their prompts, and their first choice."""
+        first_slot = len(self.rows)
+        self.rows += rows
+        self._feed(rows, first_slot, limit=None)
 
     def step(self) -> None:
-        """Feeds every live row unseen tokens and lets those choose that have seen all of theirs."""
-        states = self._scorer.states(1, use_cache=True, **self._inputs())[:, 0]
-        ready = [number for number, row in enumerate(self.rows) if row.is_live and not row.unseen]
+        """Feeds every row unseen tokens and lets those choose that have seen all of theirs."""
+        self._feed(self.rows, 0, limit=_FEED_TOKENS)
+
+    def leave(self) -> list[LiveRow]:
+        """Drops and returns the rows that need no further steps."""
+        left = [row for row in self.rows if not row.is_live]
+        for slot in reversed(range(len(self.rows))):
+            if not self.rows[slot].is_live:
+                last = self.rows.pop()
+                if slot < len(self.rows):
+                    self._cache.move(len(self.rows), slot, last.seen_tokens)
+                    self.rows[slot] = last
+        return left
+
+    def clear(self) -> list[LiveRow]:
+        """Drops and returns all rows, and what the model remembers."""
+        left, self.rows = self.rows, []
+        self._cache = SlotCache()
+        return left
+
+    def _feed(self, rows: Sequence[LiveRow], first_slot: int, *, limit: int | None) -> None:
+        self._follow(rows)
+        states = self._scorer.states(1, use_cache=True, **self._inputs(rows, first_slot, limit))[:, 0]
+        ready = [number for number, row in enumerate(rows) if not row.unseen]
         if not ready:
             return
-        if len(ready) < len(self.rows):
+        if len(ready) < len(rows):
             states = states[torch.tensor(ready, device=self._device)]
-        choosing = [self.rows[number] for number in ready]
+        choosing = [rows[number] for number in ready]
         tokens, logprobs = self._scorer.choose(states, [row.automaton.allowed() for row in choosing])
         for row, token, logprob in zip(choosing, tokens, logprobs, strict=True):
             try:
@@ -142,80 +181,24 @@ class DecodingBatch:
                 row.is_gone = True
                 row.ticket.fail(error)
 
-    def _inputs(self) -> dict[str, Any]:
-        limit = self._feed_limit()
-        starts = [row.seen_tokens for row in self.rows]
-        feeds = [row.feed(limit) if row.is_live else [] for row in self.rows]
+    def _inputs(self, rows: Sequence[LiveRow], first_slot: int, limit: int | None) -> dict[str, Any]:
+        starts = [row.seen_tokens for row in rows]
+        feeds = [row.feed(limit) for row in rows]
         width = max(map(len, feeds))
-        ids, mask, positions = [], [], []
+        ids, positions, columns = [], [], []
         for start, feed in zip(starts, feeds, strict=True):
             holes = width - len(feed)
             ids.append([self._pad_id] * holes + feed)
-            mask.append([0] * holes + [1] * len(feed))
             positions.append([0] * holes + list(range(start, start + len(feed))))
-        new_mask = torch.tensor(mask, device=self._device)
-        self._mask_NT = torch.cat([self._mask_NT, new_mask], dim=1)
+            columns.append([TRASH] * holes + list(range(start + 1, start + len(feed) + 1)))
+        places = self._cache.places
+        places.first_slot = first_slot
+        places.columns_NL = torch.tensor(columns, device=self._device)
+        places.width = max(row.seen_tokens for row in rows)
+        positions_NL = torch.tensor(positions, device=self._device)
         return {
             "input_ids": torch.tensor(ids, device=self._device),
-            "attention_mask": self._mask_NT,
-            "position_ids": torch.tensor(positions, device=self._device),
+            "attention_mask": self._masks.build(positions_NL, places.width),
+            "position_ids": positions_NL,
             "past_key_values": self._cache,
         }
-
-    def _feed_limit(self) -> int | None:
-        """Returns how many tokens a row may be fed at once, None for its whole prompt.
-
-        Sliding attention counts columns, holes with them. So holes may come up only where the batch
-        cannot outgrow the window any more, even at one token a step.
-        """
-        columns = self._mask_NT.shape[1]
-        if columns == 0:
-            return None
-        longest = max(row.longest_line for row in self.rows if row.is_live)
-        fits = self._window_tokens is None or columns + _FEED_TOKENS + longest <= self._window_tokens
-        return _FEED_TOKENS if fits else 1
-
-    def pack(self) -> bool:
-        """Drops rows that are done where it pays; says whether it did."""
-        live = [number for number, row in enumerate(self.rows) if row.is_live]
-        if not live or len(live) > _PACK_BELOW * len(self.rows):
-            return False
-        kept = torch.tensor(live, device=self._device)
-        self._cache.batch_select_indices(kept)
-        self._mask_NT = self._mask_NT[kept]
-        self.rows = [self.rows[number] for number in live]
-        return True
-
-
-def decode(
-    batch: DecodingBatch,
-    *,
-    now_s: Callable[[], float],
-    on_pass: Callable[[], None],
-    on_done: Callable[[LiveRow], None],
-    on_pack: Callable[[Sequence[LiveRow]], None],
-) -> None:
-    """Decodes a batch to its end.
-
-    Args:
-        batch: Rows at their first choice.
-        now_s: The clock of deadlines.
-        on_pass: Called after every forward pass.
-        on_done: Called once per row, finished or gone.
-        on_pack: Called with the rows that stay, after others were dropped.
-    """
-    while True:
-        for row in batch.rows:
-            if row.is_live and row.ticket.is_gone(now_s()):
-                row.is_gone = True
-                on_done(row)
-        if not any(row.is_live for row in batch.rows):
-            return
-        if batch.pack():
-            on_pack(batch.rows)
-        before = [row for row in batch.rows if row.is_live]
-        batch.step()
-        on_pass()
-        for row in before:
-            if not row.is_live:
-                on_done(row)

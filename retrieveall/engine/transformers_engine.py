@@ -1,15 +1,15 @@
-"""The first engine: transformers' model code, our batched LoRA layers, static batches.
+"""Continuous batching over transformers' model code, with our batched LoRA layers.
 
-A thread of its own takes the waiting rows nearest in length, decodes them together whatever their
-adapters, and takes the next ones. Works with any Hugging Face causal LM whose linear layers are
-`torch.nn.Linear` and whose memory is attention alone.
+A thread of its own decodes the rows under way, whatever their adapters; waiting rows of near lengths
+join as soon as others have left enough room. Works with any Hugging Face causal LM whose linear
+layers are `torch.nn.Linear` and whose memory is full or sliding attention alone.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -19,14 +19,15 @@ from typing import Any
 import torch
 
 from retrieveall.engine.automaton import TagLineAutomaton, label_grammar
-from retrieveall.engine.batch import DecodingBatch, LiveRow, decode
+from retrieveall.engine.batch import LiveRow, RunningBatch
 from retrieveall.engine.counting import EngineCounters
 from retrieveall.engine.head import AllowedScorer
+from retrieveall.engine.masks import AttentionMasks
 from retrieveall.engine.protocol import Decoded, EngineStats, Row
 from retrieveall.engine.waiting import Ticket, WaitingRows
 from retrieveall.errors import ConfigError, EngineClosed, InputError
 from retrieveall.lora.bank import AdapterBank
-from retrieveall.lora.layers import LoraPlan, attach_lora
+from retrieveall.lora.layers import AdapterStacks, LoraPlan, attach_lora
 from retrieveall.lora.weights import LoraWeights, fused, load_lora
 from retrieveall.models.base import BaseModel, open_base
 from retrieveall.prompting.codec import PromptCodec
@@ -38,6 +39,11 @@ _DTYPES = {
     "float16": torch.float16,
 }
 
+Entries = tuple[tuple[LoraWeights, float], ...]
+
+_FUSIONS_KEPT = 16
+_JOIN_ROOM = 0.25  # of max_batch_rows: rows join once so much room is free
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig:
@@ -48,6 +54,7 @@ class EngineConfig:
         dtype: ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         device: As torch spells it, such as ``cpu`` or ``cuda``.
         max_batch_rows: Rows decoded together.
+        max_prefill_tokens: Tokens of the prompts that join in one pass, padding counted.
         max_waiting_rows: Rows that may wait; more are refused.
         threads: Threads of torch; None leaves what the process set.
         adapter_capacity: Adapters held in memory.
@@ -57,6 +64,7 @@ class EngineConfig:
     dtype: str = "float32"
     device: str = "cpu"
     max_batch_rows: int = 32
+    max_prefill_tokens: int = 8192
     max_waiting_rows: int = 4096
     threads: int | None = None
     adapter_capacity: int = 64
@@ -64,7 +72,13 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.dtype not in _DTYPES:
             raise ConfigError(f"dtype {self.dtype!r} was given; use one of {', '.join(_DTYPES)}.")
-        for name in ("max_batch_rows", "max_waiting_rows", "adapter_capacity", "threads"):
+        for name in (
+            "max_batch_rows",
+            "max_prefill_tokens",
+            "max_waiting_rows",
+            "adapter_capacity",
+            "threads",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; give a number of at least 1.")
@@ -90,16 +104,25 @@ class TransformersEngine:
     def __init__(self, config: EngineConfig, resolve_adapter: Callable[[str], Path]) -> None:
         self.config = config
         base = _open(config)
-        model, self._pad_id = base.model, base.pad_id
+        model = base.model
         self.tokenizer: Any = base.tokenizer
         self.codec: PromptCodec = base.codec
         self._device = torch.device(config.device)
         self._max_positions: int | None = getattr(model.config, "max_position_embeddings", None)
-        self._window_tokens: int | None = getattr(model.config, "sliding_window", None)
         self._switch, shapes = attach_lora(model, skip=model.get_output_embeddings())
-        self._scorer = AllowedScorer(model)
-        load = partial(load_lora, shapes=shapes, dtype=_DTYPES[config.dtype], device=self._device)
+        dtype = _DTYPES[config.dtype]
+        load = partial(load_lora, shapes=shapes, dtype=dtype, device=self._device)
         self._bank = AdapterBank(resolve_adapter, load, config.adapter_capacity)
+        self._running = RunningBatch(
+            AllowedScorer(model),
+            AttentionMasks(model.config, dtype),
+            pad_id=base.pad_id,
+            device=self._device,
+            follow=self._follow,
+        )
+        self._compositions = _Compositions()
+        self._stacks = AdapterStacks()
+        self._followed: tuple[LiveRow, ...] = ()
         self._counters = EngineCounters()
         self._waiting = WaitingRows(config.max_waiting_rows, self._counters.failed)
         self._thread = threading.Thread(target=self._run, name="transformers-engine", daemon=True)
@@ -121,25 +144,63 @@ class TransformersEngine:
     def _run(self) -> None:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
-        while tickets := self._waiting.take(self.config.max_batch_rows):
-            fitting = self._fitting(tickets)
-            self._counters.batch()
+        while True:
+            tickets = self._waiting_rows()
+            if self._waiting.closed:
+                self._fail_all(
+                    tickets,
+                    EngineClosed(
+                        "The engine was closed while the row was decoded. Send it to a running engine."
+                    ),
+                )
+                return
             try:
                 with torch.inference_mode():
-                    self._decode(fitting)
+                    self._advance(tickets)
             except Exception as error:  # the thread outlives any batch
-                for ticket in fitting:
-                    self._fail(ticket, error)
-            self._switch.plan = None
+                self._fail_all(tickets, error)
+
+    def _waiting_rows(self) -> list[Ticket]:
+        """Takes rows that may join now: a few at once, because every joining costs a pass of its own."""
+        running = len(self._running.rows)
+        room = self.config.max_batch_rows - running
+        if running and room < _JOIN_ROOM * self.config.max_batch_rows:
+            return []
+        return self._waiting.take(room, self.config.max_prefill_tokens, wait=not running)
+
+    def _advance(self, tickets: Sequence[Ticket]) -> None:
+        """Lets rows join, then moves all rows on by one step."""
+        rows = self._live_rows(self._fitting(tickets))
+        if rows:
+            self._counters.batch()
+            self._running.join(rows)
+            self._counters.forward_pass()
+        self._finish_done()
+        if self._running.rows:
+            self._running.step()
+            self._counters.forward_pass()
+            self._finish_done()
+
+    def _finish_done(self) -> None:
+        now_s = time.monotonic()
+        for row in self._running.rows:
+            row.is_gone = row.is_gone or (row.is_live and row.ticket.is_gone(now_s))
+        for row in self._running.leave():
+            self._finish(row)
+
+    def _fail_all(self, joining: Sequence[Ticket], error: Exception) -> None:
+        """Fails the rows under way and those that were about to join."""
+        for ticket in (*joining, *(row.ticket for row in self._running.clear())):
+            self._fail(ticket, error)
 
     def _fitting(self, tickets: Sequence[Ticket]) -> list[Ticket]:
         """Puts rows back whose adapters would not fit into memory together with the others'."""
-        digests: set[str] = set()
+        digests = {digest for row in self._running.rows for digest, _ in row.ticket.row.adapters}
         fitting: list[Ticket] = []
         others: list[Ticket] = []
         for ticket in tickets:
             own = {digest for digest, _ in ticket.row.adapters}
-            if not fitting or len(digests | own) <= self.config.adapter_capacity:
+            if not digests or len(digests | own) <= self.config.adapter_capacity:
                 digests |= own
                 fitting.append(ticket)
             else:
@@ -147,36 +208,18 @@ class TransformersEngine:
         self._waiting.give_back(others)
         return fitting
 
-    def _decode(self, tickets: Sequence[Ticket]) -> None:
-        held = self._bank.hold(digest for ticket in tickets for digest, _ in ticket.row.adapters)
-        rows = self._live_rows(tickets, held)
-        if not rows:
+    def _follow(self, rows: Sequence[LiveRow]) -> None:
+        """Lets the LoRA layers act on the rows of the coming pass."""
+        if tuple(rows) == self._followed:
             return
-        composer = _Composer(held)
+        self._followed = tuple(rows)
+        plan = LoraPlan([row.lora for row in rows], self._device, self._stacks)
+        self._switch.plan = None if plan.is_empty else plan
 
-        def follow(rows: Sequence[LiveRow]) -> None:
-            plan = LoraPlan([composer.entries(row.ticket.row) for row in rows], self._device)
-            self._switch.plan = None if plan.is_empty else plan
-
-        follow(rows)
-        decode(
-            DecodingBatch(
-                self._scorer,
-                rows,
-                pad_id=self._pad_id,
-                device=self._device,
-                window_tokens=self._window_tokens,
-            ),
-            now_s=time.monotonic,
-            on_pass=self._after_pass,
-            on_done=self._finish,
-            on_pack=follow,
-        )
-
-    def _live_rows(
-        self, tickets: Sequence[Ticket], held: dict[str, LoraWeights | Exception]
-    ) -> list[LiveRow]:
-        """Starts the rows of a batch; those that are broken, or have nothing to choose, end here."""
+    def _live_rows(self, tickets: Sequence[Ticket]) -> list[LiveRow]:
+        """Starts rows; those that are broken, or have nothing to choose, end here."""
+        running = (row.ticket for row in self._running.rows)
+        held = self._bank.hold(digest for t in (*running, *tickets) for digest, _ in t.row.adapters)
         live = []
         for ticket in sorted(tickets, key=_order):
             try:
@@ -199,7 +242,8 @@ class TransformersEngine:
         self._check(row)
         grammar = label_grammar(row.labels, tuple(map(self.codec.label, row.labels)))
         automaton = TagLineAutomaton(row.sentence, grammar, self.codec.end_id)
-        return LiveRow(ticket, automaton, max_positions=self._max_positions)
+        lora = self._compositions.entries(row, held)
+        return LiveRow(ticket, automaton, lora, max_positions=self._max_positions)
 
     def _check(self, row: Row) -> None:
         if not row.prompt_ids:
@@ -208,13 +252,6 @@ class TransformersEngine:
             raise InputError(
                 f"{len(row.adapters)} adapters were given with composition 'selection', which takes one."
                 " Use 'mixture' or 'fusion', or give the best adapter alone."
-            )
-
-    def _after_pass(self) -> None:
-        self._counters.forward_pass()
-        if self._waiting.closed:
-            raise EngineClosed(
-                "The engine was closed while the row was decoded. Send it to a running engine."
             )
 
     def _finish(self, row: LiveRow) -> None:
@@ -231,24 +268,27 @@ class TransformersEngine:
             ticket.fail(error)
 
 
-class _Composer:
-    """Turns a row's adapters into the entries of M (LoraRetriever: selection, mixture, fusion)."""
+class _Compositions:
+    """Turns a row's adapters into its entries of M (LoraRetriever: selection, mixture, fusion)."""
 
-    def __init__(self, held: dict[str, LoraWeights | Exception]) -> None:
-        self._held = held
-        self._fused: dict[tuple[tuple[str, float], ...], LoraWeights] = {}
+    def __init__(self) -> None:
+        self._fused: dict[tuple[tuple[int, float], ...], tuple[Entries, Entries]] = {}
 
-    def entries(self, row: Row) -> list[tuple[LoraWeights, float]]:
-        parts = [
+    def entries(self, row: Row, held: Mapping[str, LoraWeights | Exception]) -> Entries:
+        parts = tuple(
             (weights, weight)
             for digest, weight in row.adapters
-            if isinstance(weights := self._held[digest], LoraWeights)
-        ]
+            if isinstance(weights := held[digest], LoraWeights)
+        )
         if row.composition != "fusion" or not parts:
             return parts
-        if row.adapters not in self._fused:
-            self._fused[row.adapters] = fused(parts)
-        return [(self._fused[row.adapters], 1.0)]
+        key = tuple((id(weights), weight) for weights, weight in parts)
+        if key not in self._fused:
+            if len(self._fused) >= _FUSIONS_KEPT:
+                self._fused.clear()
+            # the parts are kept with the sum, so that no other adapter can take over their ids
+            self._fused[key] = parts, ((fused(parts), 1.0),)
+        return self._fused[key][1]
 
 
 def _order(ticket: Ticket) -> tuple[object, ...]:

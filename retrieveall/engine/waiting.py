@@ -7,14 +7,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import islice, zip_longest
 
 from retrieveall.engine.protocol import Decoded, Row
 from retrieveall.errors import DeadlineExceeded, EngineClosed, Overloaded
 
 Clock = Callable[[], float]
+Adapters = tuple[tuple[str, float], ...]
 
-_LINGER_S = 0.001  # a batch starts once no further row came for this long …
+_LINGER_S = 0.001  # an idle engine starts once no further row came for this long …
 _MAX_LINGERS = 10  # … or after this many times it
+_CANDIDATES = 8  # times the rows to take: so many are looked at for rows of near lengths
 
 
 class Ticket:
@@ -73,6 +76,8 @@ class WaitingRows:
         self._closed = False
         self._taken_per_s = float(capacity)
         self._last_take_s: float | None = None
+        self._takes = 0
+        self._led: dict[Adapters, int] = {}  # the take that a row of these adapters led last
 
     def __len__(self) -> int:
         return len(self._tickets)
@@ -103,21 +108,33 @@ class WaitingRows:
             f" Try again after {wait_s} seconds, or raise `max_waiting_rows`."
         )
 
-    def take(self, max_rows: int) -> list[Ticket]:
-        """Waits for rows and takes those of one batch: the oldest, and the ones nearest to its length.
+    def take(self, max_rows: int, max_tokens: int | None = None, *, wait: bool = True) -> list[Ticket]:
+        """Takes rows that somebody waits for, adapters in turn, and among those in turn of near lengths.
+
+        The row whose adapter's turn it is always comes along, so none waits for ever and no language
+        keeps another from its share.
+
+        Args:
+            max_rows: Most rows, at least one.
+            max_tokens: Most tokens of all their prompts, padded to the longest, None for any number; a
+                single row may be longer.
+            wait: Whether to wait for rows where there are none.
 
         Returns:
-            1 to ``max_rows`` tickets that somebody waits for, or nothing once the queue is closed.
+            Rows; nothing where there are none, or once the queue is closed.
         """
         with self._changed:
             while True:
-                self._changed.wait_for(lambda: self._tickets or self._closed)
-                self._linger(max_rows)
+                if wait:
+                    self._changed.wait_for(lambda: self._tickets or self._closed)
+                    self._linger(max_rows)
                 if self._closed:
                     return []
                 self._drop_gone()
                 if self._tickets:
-                    return self._nearest(max_rows)
+                    return self._nearest(max_rows, max_tokens)
+                if not wait:
+                    return []
 
     def give_back(self, tickets: list[Ticket]) -> None:
         """Puts tickets that did not fit into a batch back to the front of the queue."""
@@ -159,17 +176,34 @@ class WaitingRows:
             if len(self._tickets) == before:
                 return
 
-    def _nearest(self, max_rows: int) -> list[Ticket]:
-        length = len(self._tickets[0].row.prompt_ids)
-        by_distance = sorted(
-            range(len(self._tickets)),
-            key=lambda index: (index > 0, abs(len(self._tickets[index].row.prompt_ids) - length)),
-        )
-        chosen = set(by_distance[:max_rows])
-        taken = [ticket for index, ticket in enumerate(self._tickets) if index in chosen]
-        self._tickets = [ticket for index, ticket in enumerate(self._tickets) if index not in chosen]
+    def _nearest(self, max_rows: int, max_tokens: int | None) -> list[Ticket]:
+        candidates = self._in_turn(_CANDIDATES * max_rows)
+        first, others = candidates[0], candidates[1:]
+        length = _length(first)
+        others.sort(key=lambda ticket: abs(_length(ticket) - length))
+        taken = [first]
+        longest = length
+        for ticket in others[: max_rows - 1]:
+            longest = max(longest, _length(ticket))
+            if max_tokens is not None and longest * (len(taken) + 1) > max_tokens:
+                break
+            taken.append(ticket)
+        self._takes += 1
+        self._led[first.row.adapters] = self._takes
+        chosen = set(map(id, taken))
+        self._tickets = [ticket for ticket in self._tickets if id(ticket) not in chosen]
         self._note_rate(len(taken))
         return taken
+
+    def _in_turn(self, most: int) -> list[Ticket]:
+        """The oldest row of every adapter, then the second oldest …; whoever led a take last comes last."""
+        queues: dict[Adapters, list[Ticket]] = {}
+        for ticket in self._tickets:
+            queues.setdefault(ticket.row.adapters, []).append(ticket)
+        self._led = {adapters: take for adapters, take in self._led.items() if adapters in queues}
+        turns = sorted(queues, key=lambda adapters: self._led.get(adapters, 0))
+        rounds = zip_longest(*(queues[adapters] for adapters in turns))
+        return list(islice((ticket for turn in rounds for ticket in turn if ticket is not None), most))
 
     def _note_rate(self, rows: int) -> None:
         now_s = self._clock()
@@ -180,3 +214,7 @@ class WaitingRows:
 
 def _closed_while_waiting() -> EngineClosed:
     return EngineClosed("The engine was closed while the row was waiting. Send it to a running engine.")
+
+
+def _length(ticket: Ticket) -> int:
+    return len(ticket.row.prompt_ids)

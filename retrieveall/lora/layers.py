@@ -6,7 +6,8 @@ M is one-hot for selection, weighted for mixture, empty for rows of the base alo
 that are not zero are computed. Two ways to do so, chosen by how many tokens a row has:
 
 - long rows (the prompt): one segment per adapter, its rows gathered unless they stand together;
-- short rows (decoding): rows in blocks of equal size, one adapter each, and two batched products.
+- short rows (decoding): rows in blocks of equal size, one adapter each, and two batched products. The
+  blocks' stacked matrices depend on the adapters alone and outlive the rows.
 
 Axes: N rows, L tokens of a row, I inputs, O outputs, R rank, K blocks, G rows of a block.
 Limits: inputs are (N, L, I), so layers that mix rows, such as experts, cannot carry an adapter.
@@ -14,6 +15,7 @@ Limits: inputs are (N, L, I), so layers that mix rows, such as experts, cannot c
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +23,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from retrieveall.lora.weights import LoraWeights
+from retrieveall.lora.weights import LoraPair, LoraWeights
 
+Stacks = dict[str, tuple[torch.Tensor, torch.Tensor] | None]
+
+_STACKS_KEPT = 4
 _BLOCK_MAX_TOKENS = 4  # rows of at most this many tokens go through blocks; measured on one core
 
 
@@ -40,15 +45,21 @@ class LoraPlan:
     Args:
         rows: N rows, each with its ``(adapter, weight)`` entries: M without its zeros.
         device: The base's device.
+        stacks: Kept from plan to plan.
     """
 
-    def __init__(self, rows: Sequence[Sequence[tuple[LoraWeights, float]]], device: torch.device) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Sequence[tuple[LoraWeights, float]]],
+        device: torch.device,
+        stacks: AdapterStacks,
+    ) -> None:
         by_adapter: dict[int, tuple[LoraWeights, list[tuple[int, float]]]] = {}
         for row, entries in enumerate(rows):
             for adapter, weight in entries:
                 by_adapter.setdefault(id(adapter), (adapter, []))[1].append((row, weight))
-        self._rows = len(rows)
         self._device = device
+        self._stacks = stacks
         self._segments = [
             _Segment(adapter=adapter, entries=tuple(entries)) for adapter, entries in by_adapter.values()
         ]
@@ -64,7 +75,7 @@ class LoraPlan:
         """Adds every row's LoRA of one layer to the base's output, in place, and returns it."""
         if x_NLI.shape[1] <= _BLOCK_MAX_TOKENS and len(self._segments) > 1:
             if self._blocks is None:
-                self._blocks = _Blocks(self._segments, self._device)
+                self._blocks = _Blocks(self._segments, self._device, self._stacks)
             return self._blocks.add(layer, x_NLI, y_NLO)
         for segment, place in zip(self._segments, self._places, strict=True):
             pair = segment.adapter.pairs.get(layer)
@@ -96,58 +107,94 @@ class _Place:
             y_NLO[self._slice].view(-1, y_NLO.shape[-1]).addmm_(low, b_RO)
 
 
-class _Blocks:
-    """Rows in K blocks of G places, one adapter per block; places left over hold row 0 with weight 0."""
+class AdapterStacks:
+    """Matrices of several adapters in one tensor per layer, kept while the same adapters act together.
 
-    def __init__(self, segments: Sequence[_Segment], device: torch.device) -> None:
-        entries = sum(len(segment.entries) for segment in segments)
-        self._size = size = -(-entries // len(segments))
+    Rows come and go at every step, the adapters that act on them seldom do.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, ...], tuple[list[LoraWeights], Stacks]] = OrderedDict()
+
+    def of(self, adapters: list[LoraWeights]) -> Stacks:
+        """Returns the stacks of these adapters, by layer; layers appear as they are asked for."""
+        key = tuple(map(id, adapters))
+        if key not in self._kept:
+            # the adapters are kept with their stacks, so that no other one can take over their ids
+            self._kept[key] = adapters, {}
+            if len(self._kept) > _STACKS_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key][1]
+
+
+class _Blocks:
+    """Rows in K blocks of G places, one adapter per block; places left over repeat row 0 for nothing."""
+
+    def __init__(self, segments: Sequence[_Segment], device: torch.device, stacks: AdapterStacks) -> None:
+        # in the order of their ids, so that whoever came first makes no other stack
+        segments = sorted(segments, key=lambda segment: id(segment.adapter))
+        size = _block_size([len(segment.entries) for segment in segments])
+        self._size = size
         self._adapters: list[LoraWeights] = []
         rows: list[int] = []
         weights: list[float] = []
+        real: list[int] = []
         for segment in segments:
             for start in range(0, len(segment.entries), size):
                 part = segment.entries[start : start + size]
-                left_over = size - len(part)
+                real += range(len(rows), len(rows) + len(part))
                 self._adapters.append(segment.adapter)
-                rows += [row for row, _ in part] + [0] * left_over
-                weights += [weight for _, weight in part] + [0.0] * left_over
+                rows += [row for row, _ in part] + [0] * (size - len(part))
+                weights += [weight for _, weight in part]
         self._rows = torch.tensor(rows, device=device)
+        self._real = None if len(real) == len(rows) else torch.tensor(real, device=device)
+        self._targets = self._rows if self._real is None else self._rows[self._real]
         plain = all(weight == 1.0 for weight in weights)
         self._weights = None if plain else torch.tensor(weights, device=device).view(-1, 1, 1)
-        self._stacks: dict[str, tuple[torch.Tensor, torch.Tensor] | None] = {}
+        self._stacks = stacks.of(self._adapters)
 
     def add(self, layer: str, x_NLI: torch.Tensor, y_NLO: torch.Tensor) -> torch.Tensor:
         if layer not in self._stacks:
-            self._stacks[layer] = self._stack(layer)
+            self._stacks[layer] = _stack([adapter.pairs.get(layer) for adapter in self._adapters])
         stack = self._stacks[layer]
         if stack is None:
             return y_NLO
         a_KIR, b_KRO = stack
         tokens = x_NLI.shape[1]
         chosen = x_NLI.index_select(0, self._rows).view(len(self._adapters), self._size * tokens, -1)
-        low = torch.bmm(chosen, a_KIR)
+        update = torch.bmm(torch.bmm(chosen, a_KIR), b_KRO).view(len(self._rows), tokens, -1)
+        if self._real is not None:
+            update = update.index_select(0, self._real)
         if self._weights is not None:
-            low = (low.view(len(self._rows), tokens, -1) * self._weights.to(low.dtype)).view(low.shape)
-        update = torch.bmm(low, b_KRO).view(len(self._rows), tokens, -1)
-        return y_NLO.index_add_(0, self._rows, update)
+            update = update * self._weights.to(update.dtype)
+        return y_NLO.index_add_(0, self._targets, update)
 
-    def _stack(self, layer: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Stacks the matrices of the blocks' adapters; lower ranks are padded with zeros."""
-        pairs = [adapter.pairs.get(layer) for adapter in self._adapters]
-        present = [pair for pair in pairs if pair is not None]
-        if not present:
-            return None
-        if len(present) == len(pairs) and len({pair.rank for pair in present}) == 1:
-            return torch.stack([pair.a for pair in present]), torch.stack([pair.b for pair in present])
-        rank = max(pair.rank for pair in present)
-        a_KIR = present[0].a.new_zeros(len(pairs), present[0].a.shape[0], rank)
-        b_KRO = present[0].b.new_zeros(len(pairs), rank, present[0].b.shape[1])
-        for number, pair in enumerate(pairs):
-            if pair is not None:
-                a_KIR[number, :, : pair.rank] = pair.a
-                b_KRO[number, : pair.rank] = pair.b
-        return a_KIR, b_KRO
+
+def _block_size(entries: Sequence[int]) -> int:
+    """Rows per block: those of the largest segment, unless more than half of all places stayed empty.
+
+    One block per adapter keeps the stacks from depending on how many rows each has.
+    """
+    largest = max(entries)
+    return largest if largest * len(entries) <= 2 * sum(entries) else -(-sum(entries) // len(entries))
+
+
+def _stack(pairs: Sequence[LoraPair | None]) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Stacks matrices; lower ranks and missing pairs are padded with zeros. None where all are missing."""
+    present = [pair for pair in pairs if pair is not None]
+    if not present:
+        return None
+    if len(present) == len(pairs) and len({pair.rank for pair in present}) == 1:
+        return torch.stack([pair.a for pair in present]), torch.stack([pair.b for pair in present])
+    rank = max(pair.rank for pair in present)
+    a_KIR = present[0].a.new_zeros(len(pairs), present[0].a.shape[0], rank)
+    b_KRO = present[0].b.new_zeros(len(pairs), rank, present[0].b.shape[1])
+    for number, pair in enumerate(pairs):
+        if pair is not None:
+            a_KIR[number, :, : pair.rank] = pair.a
+            b_KRO[number, : pair.rank] = pair.b
+    return a_KIR, b_KRO
 
 
 class LoraSwitch:
