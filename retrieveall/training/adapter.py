@@ -62,7 +62,7 @@ class AdapterTrainingConfig:
     learning_rate: float = 3e-3
     warmup_share: float = 0.05
     weight_decay: float = 0.0
-    epochs: int = 4
+    epochs: int = 2
     batch_rows: int = 16
     accumulate: int = 1
     patience: int = 2
