@@ -23,9 +23,8 @@ import faiss
 from matplotlib.figure import Figure
 
 from retrieveall.corpus.limits import limited
-from retrieveall.errors import NotFoundError
 from retrieveall.evaluation.plots import save_png
-from retrieveall.retrieval import Retriever, list_indexes
+from retrieveall.retrieval import Retriever, corpus_indexes
 from retrieveall.route_settings import with_fitted_settings
 from retrieveall.routing import ROUTERS, open_router
 from retrieveall.routing.vote import DEFAULT_K
@@ -45,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     faiss.omp_set_num_threads(1)
     workspace = Workspace.open(arguments.workspace)
-    digests = index_digests(workspace, arguments.corpus)
+    digests = corpus_indexes(workspace.indexes, arguments.corpus)
     retriever = Retriever.open(workspace.indexes, digests)
     sentences = test_sentences(workspace, arguments.corpus, sorted(retriever.indexes), arguments.limit)
     result = measure(retriever, sentences)
@@ -60,18 +59,6 @@ def main() -> None:
     name = f"routing-{arguments.corpus}"
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     save_png(draw(result["routers"]), RESULTS / f"{name}.png")
-
-
-def index_digests(workspace: Workspace, corpus: str) -> dict[str, str]:
-    """Returns the corpus's index of every language.
-
-    Raises:
-        NotFoundError: There is none.
-    """
-    found = {i.language: i.digest for i in list_indexes(workspace.indexes) if i.corpus == corpus}
-    if not found:
-        raise NotFoundError(f"Corpus {corpus!r} has no index. Build it: retrieveall index --corpus {corpus}")
-    return found
 
 
 def test_sentences(workspace: Workspace, corpus: str, languages: Sequence[str], limit: int) -> list[Sentence]:

@@ -1,6 +1,6 @@
 """Retrieval: the index of each language and the examples that prompts are made of."""
 
-from retrieveall.retrieval.index import LanguageIndex, list_indexes, read_manifest
+from retrieveall.retrieval.index import LanguageIndex, corpus_indexes, list_indexes, read_manifest
 from retrieveall.retrieval.manifest import IndexManifest, IndexOptions, index_digest
 from retrieveall.retrieval.neighbourhood import DEFAULT_LAMBDA, DEFAULT_M, DEFAULT_N, M_MAX, N_MAX
 from retrieveall.retrieval.neighbours import TrainingNeighbours
@@ -19,6 +19,7 @@ __all__ = [
     "LanguageIndex",
     "Retriever",
     "TrainingNeighbours",
+    "corpus_indexes",
     "index_digest",
     "list_indexes",
     "read_manifest",

@@ -203,6 +203,18 @@ def list_indexes(store: Store, language: str | None = None) -> list[IndexManifes
     ]
 
 
+def corpus_indexes(store: Store, corpus: str) -> dict[str, str]:
+    """Returns the digest of an index of the corpus for every language that has one.
+
+    Raises:
+        NotFoundError: None has.
+    """
+    found = {index.language: index.digest for index in list_indexes(store) if index.corpus == corpus}
+    if not found:
+        raise NotFoundError(f"Corpus {corpus!r} has no index. Build it: retrieveall index --corpus {corpus}")
+    return found
+
+
 def open_parts(store: Store, path: str, digest: str, embedder: Embedder) -> LanguageIndex:
     """Opens rows and vectors, whether or not the manifest stands there yet (the build does so)."""
     folders = {
