@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from retrieveall.engine.protocol import Decoded, Engine, Row
 from retrieveall.errors import DeadlineExceeded, Overloaded
+from retrieveall.guessing import guess_spans
 from retrieveall.prompting.codec import EncodedText, PromptCodec
 from retrieveall.prompting.hierarchical import DEFAULT_BUDGET_TOKENS, build_prompt
 from retrieveall.text.windows import split_windows
@@ -116,12 +117,14 @@ class Generator:
 
     def _window(self, index: int, start_char: int, task: GenerationTask, part: EncodedText) -> _Window:
         prompt = build_prompt(self._codec, part, task.examples, budget_tokens=self._budget_tokens)
+        end_char = start_char + part.units[-1].end_char
         row = Row(
             prompt_ids=prompt.ids,
             sentence=part,
             labels=task.labels,
             adapters=task.adapters,
             composition=task.composition,
+            guess=guess_spans(task.text[start_char:end_char], part, task.examples, task.labels),
             deadline_s=task.deadline_s,
         )
         return _Window(task=index, start_char=start_char, row=row, examples_dropped=prompt.examples_dropped)

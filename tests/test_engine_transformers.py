@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from retrieveall.engine.automaton import TagLineAutomaton, label_grammar
-from retrieveall.engine.protocol import Decoded, Row
+from retrieveall.engine.protocol import Decoded, GuessedSpan, Row
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
 from retrieveall.errors import IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.prompting.codec import PromptCodec
@@ -211,9 +211,43 @@ def test_rows_join_and_leave_without_touching_each_other(few: World, data: st.Da
     kinds = st.tuples(st.sampled_from(SENTENCES), st.sampled_from([None, *ADAPTERS]), st.integers(0, 5))
     picked = data.draw(st.lists(kinds, min_size=1, max_size=14))
     rows = [few.row(text, ((digest, 1.0),) if digest else (), examples=n) for text, digest, n in picked]
+    rows = [dataclasses.replace(row, guess=data.draw(guesses(len(row.sentence.units)))) for row in rows]
     answers = few.decode(rows)
     expected = [few.expected(row) for row in rows]
     assert [spans_of(answer) for answer in answers] == expected
+
+
+def test_a_right_guess_saves_passes_and_changes_nothing(few: World) -> None:
+    rows = [few.row(text, (("de", 1.0),)) for text in SENTENCES]
+    plain = few.decode(rows)
+    assert sum(answer.forward_passes for answer in plain) > 2 * len(rows)
+    guessed = [
+        dataclasses.replace(row, guess=true_guess(row, answer))
+        for row, answer in zip(rows, plain, strict=True)
+    ]
+    answers = few.decode(guessed)
+    assert [spans_of(answer) for answer in answers] == [spans_of(answer) for answer in plain]
+    passes = [(one.forward_passes, other.forward_passes) for one, other in zip(answers, plain, strict=True)]
+    assert all(one <= other for one, other in passes)
+    assert sum(one for one, _ in passes) < 0.6 * sum(other for _, other in passes)
+    stats = few.engine.stats()
+    assert 0 < stats.accepted_tokens <= stats.drafted_tokens
+
+
+def true_guess(row: Row, answer: Decoded) -> tuple[GuessedSpan, ...]:
+    places = [(row.sentence.unit_range(span.start_char, span.end_char), span.label) for span in answer.spans]
+    return tuple(GuessedSpan(first_unit=p[0], end_unit=p[1], label=label) for p, label in places if p)
+
+
+@st.composite
+def guesses(draw: st.DrawFn, units: int) -> tuple[GuessedSpan, ...]:
+    """Mentions in order, some with labels that nobody knows; mostly wrong."""
+    borders = sorted(draw(st.lists(st.integers(0, units), max_size=6)))
+    pairs = [(a, b) for a, b in zip(borders[::2], borders[1::2], strict=False) if a < b]
+    return tuple(
+        GuessedSpan(first_unit=a, end_unit=b, label=draw(st.sampled_from([*LABELS, "ANIMAL"])))
+        for a, b in pairs
+    )
 
 
 def test_an_adapter_that_changes_its_digest_is_another_adapter(few: World) -> None:

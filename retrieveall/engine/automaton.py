@@ -18,12 +18,12 @@ Source: own choice; the papers decode freely and match strings afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from retrieveall.engine.protocol import DecodedSpan
+from retrieveall.engine.protocol import DecodedSpan, GuessedSpan
 from retrieveall.errors import ConfigError, InputError
 from retrieveall.prompting.codec import EncodedText
 
@@ -38,11 +38,13 @@ class LabelGrammar:
         labels: The labels, in the order given.
         children: Per node the token ids that may follow and the nodes they lead to; node 0 is the root.
         leaf_label: Per node the label that ends there, None inside a marker.
+        marker_ids: The token ids of each label's marker.
     """
 
     labels: tuple[str, ...]
     children: tuple[dict[int, int], ...]
     leaf_label: tuple[str | None, ...]
+    marker_ids: Mapping[str, tuple[int, ...]]
 
 
 @lru_cache(maxsize=1024)
@@ -71,7 +73,12 @@ def label_grammar(labels: tuple[str, ...], label_ids: tuple[tuple[int, ...], ...
             node = children[node][token]
         leaf_label[node] = label
     _check_prefix_free(children, leaf_label, labels)
-    return LabelGrammar(labels=labels, children=tuple(children), leaf_label=tuple(leaf_label))
+    return LabelGrammar(
+        labels=labels,
+        children=tuple(children),
+        leaf_label=tuple(leaf_label),
+        marker_ids=dict(zip(labels, label_ids, strict=True)),
+    )
 
 
 def _check_prefix_free(
@@ -204,6 +211,40 @@ class TagLineAutomaton:
         for thread in self._threads:
             after += self._after(thread, token)
         self._threads = _without_shadowed(after)
+
+    def copy(self) -> TagLineAutomaton:
+        """Returns an automaton that stands where this one stands and goes its own way from here."""
+        other = TagLineAutomaton.__new__(TagLineAutomaton)
+        other.__dict__.update(self.__dict__)
+        other._logprobs = list(self._logprobs)
+        return other
+
+    def draft(self, guess: Sequence[GuessedSpan]) -> list[int]:
+        """Returns the tokens of the rest of the line if it held the guessed mentions that may still come.
+
+        Empty where the line stands in a mention that was not guessed, or in a marker.
+
+        Args:
+            guess: Mentions in order; labels that are not the grammar's are passed over.
+        """
+        thread, tokens = self._threads[0], self._tokens
+        if self.finished or thread.node != _NOWHERE:
+            return []
+        known = [span for span in guess if span.label in self._grammar.marker_ids]
+        ids: list[int] = []
+        cursor = thread.cursor
+        if thread.position != _NOWHERE:
+            here = next((span for span in known if span.first_unit == thread.first_unit), None)
+            if here is None or tokens.unit[thread.position] >= here.end_unit:
+                return []
+            ids += tokens.ids[thread.position + 1 : tokens.first_token[here.end_unit]]
+            ids += self._grammar.marker_ids[here.label]
+            cursor = here.end_unit
+        for span in known:
+            if span.first_unit >= cursor:
+                ids += tokens.ids[tokens.first_token[span.first_unit] : tokens.first_token[span.end_unit]]
+                ids += self._grammar.marker_ids[span.label]
+        return [*ids, self._end_id]
 
     def forced(self) -> list[int]:
         """Reads every token that is the only one allowed, up to the next choice or the end.

@@ -1,9 +1,13 @@
 """The rows under way: they join and leave at token steps, and each is decoded greedily to its line's end.
 
 A row joins with one pass over its prompt. Every later step feeds each row the token it chose last,
-with tokens that the grammar then forced, so that most forced tokens cost no pass of their own. Shorter
-feeds of a step are padded on the left. Row i stands in slot i of the cache; when one leaves, the last
-one takes its slot.
+with tokens that the grammar then forced, so that most forced tokens cost no pass of their own. Behind
+them a row feeds a draft: the line as it would go on if the row's guess were right. One pass then answers
+for every draft token whether the model would have chosen it; the first that it would not ends the
+draft, and its columns of the cache are written again later. So greedy output stays what it is.
+
+Shorter feeds of a step are padded on the left. Row i stands in slot i of the cache; when one leaves,
+the last one takes its slot.
 
 Axes: N rows, L tokens of a step.
 """
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -27,6 +32,7 @@ from retrieveall.lora.weights import LoraWeights
 
 # After its prompt a row is fed at most so many tokens at once: longer feeds save steps, but pad the others.
 _FEED_TOKENS = 2
+_JOIN_DRAFT_TOKENS = 24  # behind a prompt a draft costs little: prompts are longer
 
 
 class LiveRow:
@@ -40,6 +46,10 @@ class LiveRow:
 
     Attributes:
         unseen: Tokens that the model has yet to be fed before the row's next choice.
+        seen_tokens: Tokens of prompt and line that the cache holds for good.
+        draft: What the running step tries, the last token only compared.
+        drafted_tokens: Draft tokens that were fed so far …
+        accepted_tokens: … and those of them that the model had chosen, too.
         is_gone: Nobody waits for the row any more, or it failed.
 
     Raises:
@@ -59,7 +69,11 @@ class LiveRow:
         self.lora = lora
         self.unseen: list[int] = [*ticket.row.prompt_ids, *automaton.forced()]
         self.seen_tokens = 0
+        self.draft: list[int] = []
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
         self.forward_passes = 0
+        self._guess = ticket.row.guess
         self.is_gone = False
         self._max_positions = max_positions
         self._check_positions()
@@ -69,25 +83,57 @@ class LiveRow:
         """True while the row needs further steps."""
         return not (self.is_gone or self.automaton.finished)
 
-    def feed(self, limit: int | None) -> list[int]:
-        """Hands out up to ``limit`` unseen tokens, all where it is None."""
+    def feed(self, limit: int | None, draft_tokens: int) -> list[int]:
+        """Hands out unseen tokens, and behind the last of them a draft.
+
+        Args:
+            limit: Most tokens, None for all unseen ones.
+            draft_tokens: Most tokens of the draft, within the limit.
+        """
         fed, self.unseen = self.unseen[:limit], self.unseen[len(self.unseen) if limit is None else limit :]
         self.seen_tokens += len(fed)
         self.forward_passes += 1
-        return fed
+        self.draft = []
+        if not self.unseen:
+            room = draft_tokens if limit is None else min(draft_tokens, limit - len(fed))
+            if self._max_positions is not None:
+                room = min(room, self._max_positions - self.seen_tokens)
+            # the last token of a draft is only compared: nothing is chosen behind it
+            self.draft = self.automaton.draft(self._guess)[: max(0, room) + 1] if room > 0 else []
+        self.drafted_tokens += len(self.draft[:-1])
+        return fed + self.draft[:-1]
 
-    def choose(self, token: int, logprob: float) -> None:
-        """Takes the model's choice and whatever it forces.
+    def questions(self) -> list[tuple[int, ...]]:
+        """Returns what the grammar allows behind the last unseen token and behind every fed draft token."""
+        if self.unseen:
+            return []
+        asked = [self.automaton.allowed()]
+        ahead = self.automaton.copy()
+        for token in self.draft[:-1]:
+            ahead.advance(token)
+            asked.append(ahead.allowed())
+        return asked
+
+    def settle(self, answers: Sequence[tuple[int, float]]) -> None:
+        """Takes the model's choices as far as the draft foresaw them, and whatever the last one forces.
+
+        Args:
+            answers: Token and logarithm of its probability for each of `questions`.
 
         Raises:
             InputError: The line is longer than the base's positions.
-            RetrieveAllError: The probability is not a number.
+            RetrieveAllError: A probability is not a number.
         """
-        if math.isnan(logprob):
-            raise RetrieveAllError(
-                "The model's probabilities are not numbers. Check the adapter's weights, or use float32."
-            )
-        self.automaton.advance(token, logprob)
+        for number, (token, logprob) in enumerate(answers):
+            if math.isnan(logprob):
+                raise RetrieveAllError(
+                    "The model's probabilities are not numbers. Check the adapter's weights, or use float32."
+                )
+            self.automaton.advance(token, logprob)
+            if number + 1 == len(answers) or token != self.draft[number]:
+                break
+            self.seen_tokens += 1
+            self.accepted_tokens += 1
         self.unseen = [token, *self.automaton.forced()]
         self._check_positions()
 
@@ -138,14 +184,14 @@ class RunningBatch:
         self._cache = SlotCache()
 
     def join(self, rows: Sequence[LiveRow]) -> None:
-        """Takes rows in: one pass over their prompts, and their first choice."""
+        """Takes rows in: one pass over their prompts, and their first choices."""
         first_slot = len(self.rows)
         self.rows += rows
-        self._feed(rows, first_slot, limit=None)
+        self._feed(rows, first_slot, limit=None, draft_tokens=_JOIN_DRAFT_TOKENS)
 
     def step(self) -> None:
         """Feeds every row unseen tokens and lets those choose that have seen all of theirs."""
-        self._feed(self.rows, 0, limit=_FEED_TOKENS)
+        self._feed(self.rows, 0, limit=_FEED_TOKENS, draft_tokens=_FEED_TOKENS)
 
     def leave(self) -> list[LiveRow]:
         """Drops and returns the rows that need no further steps."""
@@ -164,37 +210,49 @@ class RunningBatch:
         self._cache = SlotCache()
         return left
 
-    def _feed(self, rows: Sequence[LiveRow], first_slot: int, *, limit: int | None) -> None:
+    def _feed(
+        self, rows: Sequence[LiveRow], first_slot: int, *, limit: int | None, draft_tokens: int
+    ) -> None:
         self._follow(rows)
-        states = self._scorer.states(1, use_cache=True, **self._inputs(rows, first_slot, limit))[:, 0]
-        ready = [number for number, row in enumerate(rows) if not row.unseen]
-        if not ready:
+        starts = [row.seen_tokens for row in rows]
+        feeds = [row.feed(limit, draft_tokens) for row in rows]
+        asked = [row.questions() for row in rows]
+        columns = max(1, *map(len, asked))
+        inputs = self._inputs(starts, feeds, first_slot)
+        states_NL = self._scorer.states(columns, use_cache=True, **inputs)
+        if not any(asked):
             return
-        if len(ready) < len(rows):
-            states = states[torch.tensor(ready, device=self._device)]
-        choosing = [rows[number] for number in ready]
-        tokens, logprobs = self._scorer.choose(states, [row.automaton.allowed() for row in choosing])
-        for row, token, logprob in zip(choosing, tokens, logprobs, strict=True):
+        places = [
+            number * columns + columns - len(questions) + i
+            for number, questions in enumerate(asked)
+            for i in range(len(questions))
+        ]
+        states = states_NL.flatten(0, 1)[torch.tensor(places, device=self._device)]
+        tokens, logprobs = self._scorer.choose(states, [ids for questions in asked for ids in questions])
+        answers = iter(zip(tokens, logprobs, strict=True))
+        for row, questions in zip(rows, asked, strict=True):
+            if not questions:
+                continue
             try:
-                row.choose(token, logprob)
+                row.settle(list(islice(answers, len(questions))))
             except RetrieveAllError as error:
                 row.is_gone = True
                 row.ticket.fail(error)
 
-    def _inputs(self, rows: Sequence[LiveRow], first_slot: int, limit: int | None) -> dict[str, Any]:
-        starts = [row.seen_tokens for row in rows]
-        feeds = [row.feed(limit) for row in rows]
+    def _inputs(
+        self, starts: Sequence[int], feeds: Sequence[Sequence[int]], first_slot: int
+    ) -> dict[str, Any]:
         width = max(map(len, feeds))
         ids, positions, columns = [], [], []
         for start, feed in zip(starts, feeds, strict=True):
             holes = width - len(feed)
-            ids.append([self._pad_id] * holes + feed)
+            ids.append([self._pad_id] * holes + list(feed))
             positions.append([0] * holes + list(range(start, start + len(feed))))
             columns.append([TRASH] * holes + list(range(start + 1, start + len(feed) + 1)))
         places = self._cache.places
         places.first_slot = first_slot
         places.columns_NL = torch.tensor(columns, device=self._device)
-        places.width = max(row.seen_tokens for row in rows)
+        places.width = max(start + len(feed) for start, feed in zip(starts, feeds, strict=True))
         positions_NL = torch.tensor(positions, device=self._device)
         return {
             "input_ids": torch.tensor(ids, device=self._device),

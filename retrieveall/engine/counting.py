@@ -15,6 +15,7 @@ class EngineCounters:
         self._rows_done = self._rows_failed = 0
         self._batches = self._forward_passes = 0
         self._prompt_tokens = self._new_tokens = 0
+        self._drafted_tokens = self._accepted_tokens = 0
 
     def batch(self) -> None:
         """Counts one batch."""
@@ -25,6 +26,12 @@ class EngineCounters:
         """Counts one forward pass of the model, whatever number of rows it held."""
         with self._lock:
             self._forward_passes += 1
+
+    def drafts(self, drafted: int, accepted: int) -> None:
+        """Counts draft tokens that were tried, and those of them that were chosen."""
+        with self._lock:
+            self._drafted_tokens += drafted
+            self._accepted_tokens += accepted
 
     def done(self, decoded: Decoded) -> None:
         """Counts one row and its tokens."""
@@ -50,4 +57,6 @@ class EngineCounters:
                 new_tokens=self._new_tokens,
                 forward_passes=self._forward_passes,
                 adapters=adapters,
+                drafted_tokens=self._drafted_tokens,
+                accepted_tokens=self._accepted_tokens,
             )

@@ -15,6 +15,15 @@ from retrieveall.types import Composition
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GuessedSpan:
+    """A mention that a sentence may have: units ``first_unit`` to before ``end_unit``."""
+
+    first_unit: int
+    end_unit: int
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One sentence to decode.
 
@@ -24,6 +33,8 @@ class Row:
         labels: The labels that may be emitted, at least one.
         adapters: ``(digest, weight)`` pairs; empty means the base model alone.
         composition: How several adapters act together (LoraRetriever: selection, mixture, fusion).
+        guess: Mentions in order, none inside another, that the engine may try first. They never change
+            the answer, only the number of forward passes.
         deadline_s: Time on the engine's clock (``time.monotonic``) after which the row is dropped.
     """
 
@@ -32,6 +43,7 @@ class Row:
     labels: tuple[str, ...]
     adapters: tuple[tuple[str, float], ...] = ()
     composition: Composition = "selection"
+    guess: tuple[GuessedSpan, ...] = ()
     deadline_s: float | None = None
 
 
@@ -63,7 +75,12 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineStats:
-    """Counters since the engine started, and what it holds now."""
+    """Counters since the engine started, and what it holds now.
+
+    Attributes:
+        drafted_tokens: Tokens that were tried before they were chosen …
+        accepted_tokens: … and how many of them were then chosen.
+    """
 
     rows_done: int
     rows_failed: int
@@ -73,6 +90,8 @@ class EngineStats:
     new_tokens: int
     forward_passes: int
     adapters: tuple[str, ...]
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Engine(Protocol):

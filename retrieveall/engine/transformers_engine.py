@@ -260,6 +260,7 @@ class TransformersEngine:
             return
         decoded = row.decoded()
         self._counters.done(decoded)
+        self._counters.drafts(row.drafted_tokens, row.accepted_tokens)
         row.ticket.succeed(decoded)
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
