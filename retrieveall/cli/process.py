@@ -69,6 +69,8 @@ def _keep_logs_in_files() -> None:
     """Leaves only errors of Ray Data and Ray Train on the terminal; their log files keep everything."""
     import logging
 
+    import ray.data  # noqa: F401  # hangs up its handlers when it is imported
+
     for name in ("ray.data", "ray.train"):
         for handler in logging.getLogger(name).handlers:
             if type(handler).__name__ == "PlainRayHandler":
