@@ -81,6 +81,11 @@ class _SlotLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # transformers
         for buffer in self._buffers:
             buffer[target, :, : tokens + 1] = buffer[source, :, : tokens + 1]
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of both buffers."""
+        return sum(buffer.nbytes for buffer in self._buffers)
+
     def get_seq_length(self) -> int:
         """Returns the columns that the running step reads."""
         return self._places.width
@@ -102,10 +107,13 @@ class SlotCache(Cache):
 
     def move(self, source: int, target: int, tokens: int) -> None:
         """Moves a row that has seen so many tokens to a free slot."""
-        for layer in self.layers:
-            layer.move(source, target, tokens)  # type: ignore[attr-defined]
+        for layer in self._slot_layers():
+            layer.move(source, target, tokens)
 
     @property
     def size_bytes(self) -> int:
         """Bytes of all buffers."""
-        return sum(buffer.nbytes for layer in self.layers for buffer in layer._buffers)  # type: ignore[attr-defined]
+        return sum(layer.size_bytes for layer in self._slot_layers())
+
+    def _slot_layers(self) -> list[_SlotLayer]:
+        return [layer for layer in self.layers if isinstance(layer, _SlotLayer)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ def _check_layer(
         )
 
 
-def fused(parts: list[tuple[LoraWeights, float]]) -> LoraWeights:
+def fused(parts: Sequence[tuple[LoraWeights, float]]) -> LoraWeights:
     """Fuses adapters into one: (Σ w_i B_i)(Σ w_i A_i), LoraRetriever's fusion where w_i = 1/k.
 
     Scales stay with B. Lower ranks are padded with zeros, a layer that an adapter leaves alone counts
@@ -187,7 +187,7 @@ def fused(parts: list[tuple[LoraWeights, float]]) -> LoraWeights:
     return LoraWeights(pairs={layer: _fused_pair(layer, parts) for layer in layers})
 
 
-def _fused_pair(layer: str, parts: list[tuple[LoraWeights, float]]) -> LoraPair:
+def _fused_pair(layer: str, parts: Sequence[tuple[LoraWeights, float]]) -> LoraPair:
     present = [(weights.pairs[layer], weight) for weights, weight in parts if layer in weights.pairs]
     rank = max(pair.rank for pair, _ in present)
     a_IR = torch.zeros(present[0][0].a.shape[0], rank).to(present[0][0].a)
