@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _KEEP_BYTES = 1 << 30
+_RAY_STARTS = 3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 _DEFAULTS = {
@@ -57,12 +58,29 @@ def ray_running() -> Iterator[None]:
         return
     local = not os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"include_dashboard": False} if local else {}
-    ray.init(address="local" if local else None, logging_level=logging.ERROR, log_to_driver=False, **options)
+    _start_ray(
+        address="local" if local else None, logging_level=logging.ERROR, log_to_driver=False, **options
+    )
     _keep_logs_in_files()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_ray(**options: Any) -> None:
+    """Starts Ray, again where its processes were not up within the 30 s that it gives them."""
+    import ray
+
+    for attempt in range(1, _RAY_STARTS + 1):
+        try:
+            ray.init(**options)
+        except Exception as error:  # ray raises no narrower class here
+            ray.shutdown()
+            if attempt == _RAY_STARTS or "timed out during startup" not in str(error):
+                raise
+        else:
+            return
 
 
 def _keep_logs_in_files() -> None:

@@ -1,0 +1,46 @@
+"""Ray is started again where a busy machine was too slow for it, and only then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import ray
+
+from retrieveall.cli import process
+
+SLOW = Exception("The current node timed out during startup. This could happen because …")
+
+
+def starts(monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | None) -> list[dict[str, Any]]:
+    """Lets `ray.init` end in these ways, one after the other; returns the list of its calls."""
+    calls: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> None:
+        calls.append(options)
+        outcome = outcomes[len(calls) - 1]
+        if outcome is not None:
+            raise outcome
+
+    monkeypatch.setattr(ray, "init", init)
+    return calls
+
+
+def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = starts(monkeypatch, SLOW, SLOW, None)
+    process._start_ray(address="local")
+    assert calls == [{"address": "local"}] * 3
+
+
+def test_a_start_that_stays_slow_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = starts(monkeypatch, SLOW, SLOW, SLOW)
+    with pytest.raises(Exception, match="timed out during startup"):
+        process._start_ray(address="local")
+    assert len(calls) == 3
+
+
+def test_another_error_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = starts(monkeypatch, ConnectionError("no cluster there"), None)
+    with pytest.raises(ConnectionError, match="no cluster"):
+        process._start_ray(address="10.0.0.1:6379")
+    assert len(calls) == 1
