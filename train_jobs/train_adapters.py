@@ -164,18 +164,20 @@ def _continued(
 def _run_all(
     workspace: Workspace, specs: Sequence[RunSpec], resources: Resources, on_progress: OnProgress
 ) -> list[TrainOutcome]:
-    """Keeps as many runs under way as the cluster has room for, so that waiting ones cost nothing."""
+    """Keeps as many runs under way as the cluster has room for; returns their outcomes in the given order."""
     pending = list(specs)
     waiting: dict[Any, RunSpec] = {}
-    finished = []
+    finished: dict[str, TrainOutcome] = {}
     while pending or waiting:
         while pending and len(waiting) < room_for_runs(resources, _cluster()):
             spec = pending.pop(0)
             waiting[_fit.remote(workspace, spec, resources)] = spec
         done, _ = ray.wait(list(waiting), timeout=_PROGRESS_SECONDS)
-        finished += [_outcome_of(reference, waiting.pop(reference)) for reference in done]
+        for reference in done:
+            spec = waiting.pop(reference)
+            finished[spec.run_name] = _outcome_of(reference, spec)
         _tell_progress(workspace, waiting.values(), on_progress)
-    return finished
+    return [finished[spec.run_name] for spec in specs]
 
 
 def _cluster() -> Mapping[str, float]:
