@@ -80,6 +80,7 @@ def test_texts_are_tagged_and_adapters_listed(tour: Any, workspace: Path) -> Non
     assert {adapter["language"] for adapter in listed["adapters"]} == {"en", "es"}
 
 
+@pytest.mark.slow  # Ray starts once more
 def test_what_is_finished_is_not_done_again(tour: Any, workspace: Path) -> None:
     again = retrieveall(workspace, "train", "--languages", "en,es", "--train-limit", "48", "--epochs", "1")
 

@@ -64,6 +64,7 @@ def test_builds_answers_and_does_nothing_twice(tmp_path: Path) -> None:
     assert retriever.retrieve("ja", sentence.text).context[0].sentence_id == sentence.id
 
 
+@pytest.mark.slow
 def test_takes_up_what_a_killed_job_left(tmp_path: Path) -> None:
     whole, half = workspace_with(tmp_path / "whole", "en"), workspace_with(tmp_path / "half", "en")
     build(whole, "en")
