@@ -127,8 +127,8 @@ def draw(routers: object) -> Figure:
         label = f"{name}: {values['accuracy']:.3f}, {values['sentences_per_s']:.0f}/s"
         axes.bar(places, list(values["by_language"].values()), width=0.24, label=label)
     axes.set_xticks(range(len(values["by_language"])), list(values["by_language"]))
-    axes.set(ylabel="routing accuracy", ylim=(0.5, 1.0))
-    axes.legend(loc="lower right")
+    axes.set(ylabel="routing accuracy", ylim=(0.0, 1.0))
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
