@@ -40,7 +40,7 @@ def main() -> None:
     """Measures and writes ``sharding-<corpus>.json`` and ``.png``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--workspace", default=os.environ.get("RETRIEVEALL_WORKSPACE", "workspace"))
-    parser.add_argument("--corpus", default="sample")
+    parser.add_argument("--corpus", required=True)
     parser.add_argument("--limit", type=int, default=200, help="Queries per language.")
     arguments = parser.parse_args()
     faiss.omp_set_num_threads(1)

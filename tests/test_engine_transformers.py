@@ -315,6 +315,22 @@ def test_more_adapters_than_fit_take_turns(llama: World) -> None:
     assert [spans_of(answer) for answer in again] == [spans_of(answer) for answer in answers[:4]]
 
 
+def test_rows_put_back_outlive_a_pass_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One adapter fits at a time, so the second row waits while the first one's pass breaks."""
+    world = World(tmp_path, "llama", adapter_capacity=1)
+    whole = world.engine._running.join
+
+    def broken_once(rows: Any) -> None:
+        monkeypatch.setattr(world.engine._running, "join", whole)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(world.engine._running, "join", broken_once)
+    futures = [world.engine.submit(world.row(SENTENCES[0], ((digest, 1.0),))) for digest in ("en", "de")]
+    assert isinstance(futures[0].exception(TIMEOUT_S), RuntimeError)
+    assert spans_of(futures[1].result(TIMEOUT_S)) == world.expected(world.row(SENTENCES[0], (("de", 1.0),)))
+    world.engine.close()
+
+
 def test_selection_takes_one_adapter(llama: World) -> None:
     row = llama.row(SENTENCES[0], (("en", 0.5), ("de", 0.5)))
     assert isinstance(llama.engine.submit(row).exception(TIMEOUT_S), InputError)

@@ -14,7 +14,9 @@ from retrieveall.engine.automaton import LabelGrammar, TagLineAutomaton, label_g
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.prompting.hierarchical import build_prompt
 from retrieveall.training.data import (
+    Batch,
     RenderConfig,
+    RenderedRow,
     TrainingRow,
     collate,
     drop_examples,
@@ -152,12 +154,15 @@ def test_a_row_fits_only_when_both_text_forms_do(row: TrainingRow) -> None:
 TEXTS = st.lists(st.sampled_from(["[Anna](PER)", "[Oslo](LOC)", "went", "Anna", "to", "Oslo"]), max_size=7)
 
 
+def collated(texts: list[str], seed: int) -> tuple[list[RenderedRow], Batch]:
+    rows = [render_row(plain_row(annotated(text)), codec(), KEEP_ALL, random.Random(seed)) for text in texts]
+    return rows, collate(rows, 1, grammar())
+
+
 @settings(max_examples=30)
 @given(texts=st.lists(TEXTS.map(" ".join), min_size=1, max_size=5), seed=st.integers(0, 9))
 def test_a_batch_can_be_read_back_row_by_row(texts: list[str], seed: int) -> None:
-    sentences = [annotated(text) for text in texts]
-    rows = [render_row(plain_row(sentence), codec(), KEEP_ALL, random.Random(seed)) for sentence in sentences]
-    batch = collate(rows, 1, grammar())
+    rows, batch = collated(texts, seed)
     width = max(map(len, rows))
     assert batch.ids_BT.shape == batch.mask_BT.shape == batch.positions_BT.shape == (len(rows), width)
     for index, row in enumerate(rows):
@@ -170,9 +175,7 @@ def test_a_batch_can_be_read_back_row_by_row(texts: list[str], seed: int) -> Non
 @settings(max_examples=30)
 @given(texts=st.lists(TEXTS.map(" ".join), min_size=1, max_size=5), seed=st.integers(0, 9))
 def test_decisions_stand_before_their_tokens_and_the_rest_is_forced(texts: list[str], seed: int) -> None:
-    sentences = [annotated(text) for text in texts]
-    rows = [render_row(plain_row(sentence), codec(), KEEP_ALL, random.Random(seed)) for sentence in sentences]
-    batch = collate(rows, 1, grammar())
+    rows, batch = collated(texts, seed)
     width = batch.ids_BT.shape[1]
     at: dict[int, dict[int, int]] = {index: {} for index in range(len(rows))}
     for place, allowed, chosen in zip(batch.places_N, batch.allowed_NK, batch.chosen_N, strict=True):

@@ -2,7 +2,7 @@
 
 Sizes, labels, lengths, how much of dev and test also stands in train, how many gold mentions the
 mention rule (text/mentions.py) cannot express, and how many pieces a tokenizer makes of the text.
-All shares are fractions. Source: docs/method.md for the duplicates, own choice for the rest.
+All shares are fractions. Source: own choice.
 """
 
 from __future__ import annotations

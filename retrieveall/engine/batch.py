@@ -99,7 +99,7 @@ class LiveRow:
             if self._max_positions is not None:
                 room = min(room, self._max_positions - self.seen_tokens)
             # the last token of a draft is only compared: nothing is chosen behind it
-            self.draft = self.automaton.draft(self._guess)[: max(0, room) + 1] if room > 0 else []
+            self.draft = self.automaton.draft(self._guess)[: room + 1] if room > 0 else []
         self.drafted_tokens += len(self.draft[:-1])
         return fed + self.draft[:-1]
 

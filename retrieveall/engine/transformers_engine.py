@@ -145,7 +145,7 @@ class TransformersEngine:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         while True:
-            tickets = self._waiting_rows()
+            tickets = self._fitting(self._waiting_rows())
             if self._waiting.closed:
                 self._fail_all(
                     tickets,
@@ -170,7 +170,7 @@ class TransformersEngine:
 
     def _advance(self, tickets: Sequence[Ticket]) -> None:
         """Lets rows join, then moves all rows on by one step."""
-        rows = self._live_rows(self._fitting(tickets))
+        rows = self._live_rows(tickets)
         if rows:
             self._counters.batch()
             self._running.join(rows)
