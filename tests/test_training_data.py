@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,7 @@ from retrieveall.training.data import (
     fits_budget,
     render_row,
 )
+from retrieveall.training.renaming import NameMaker
 from retrieveall.types import ContextExample, EntityExample, Examples, Sentence
 from tests.annotated import annotated
 from tests.models import tiny_tokenizer
@@ -191,3 +193,25 @@ def test_decisions_stand_before_their_tokens_and_the_rest_is_forced(texts: list[
             assert (len(automaton.allowed()) > 1) == (first + step in at[index])
             automaton.advance(token)
         assert automaton.finished
+
+
+def test_a_renamed_row_is_a_row_of_other_names() -> None:
+    config = replace(KEEP_ALL, rename_rate=1.0, hide_rate=0.0, detokenised_rate=0.0)
+    maker = NameMaker([ROW.sentence, annotated("[Berta](PER) saw [Turku](LOC) .")])
+    targets = set()
+    for seed in range(30):
+        rendered = render_row(ROW, codec(), config, random.Random(seed), maker)
+        person, place = re.fullmatch(
+            r" (\w+)<PER> (\w+)<LOC>", codec().spelling(rendered.target_ids[:-1])
+        ).groups()
+        assert codec().spelling(rendered.sentence.ids) == f" {person} flew , to {place} ."
+        targets.add(rendered.target_ids)
+    assert len(targets) > 5
+
+
+def test_a_name_that_would_not_fit_the_budget_is_not_given() -> None:
+    row = plain_row(annotated("[Al](PER) left ."))
+    maker = NameMaker([annotated("[" + "Ba" * 400 + "](PER) left .")])
+    config = replace(KEEP_ALL, rename_rate=1.0, budget_tokens=40)
+    rendered = render_row(row, codec(), config, random.Random(0), maker)
+    assert rendered.sentence == codec().text(row.sentence.text)

@@ -37,6 +37,7 @@ from retrieveall.training.data import (
     render_row,
 )
 from retrieveall.training.muon import Muon
+from retrieveall.training.renaming import NameMaker
 
 RECIPE = "3"
 """Version of this loop: what a recipe of the same numbers gives depends on it."""
@@ -135,6 +136,7 @@ class AdapterTraining:
                 f" {config.render.budget_tokens} tokens."
                 " Import more or shorter sentences, or raise the prompt budget."
             )
+        self._maker = NameMaker(row.sentence for row in self._train)
         self._grammar = label_grammar(tuple(labels), tuple(map(codec.label, labels)))
         self.model = _with_lora(model, config, initial)
         self._scorer = AllowedScorer(self.model.get_base_model())
@@ -197,7 +199,7 @@ class AdapterTraining:
         a step, and rows of one length waste no padding.
         """
         rng = random.Random(f"{self.config.seed}:{epoch}")
-        lengths = [len(self._render(row, f"{epoch}:{index}")) for index, row in enumerate(self._train)]
+        lengths = [len(self._render_train(index, epoch)) for index in range(len(self._train))]
         batches = list(epoch_batches(lengths, self.config.batch_rows, rng))
         wanted = self.steps_per_epoch * self.config.accumulate * self._world_size
         batches += batches[: wanted - len(batches)] if len(batches) > 1 else batches * (wanted - len(batches))
@@ -208,7 +210,7 @@ class AdapterTraining:
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         total = 0.0
         for indices in batches:
-            rows = [self._render(self._train[index], f"{epoch}:{index}") for index in indices]
+            rows = [self._render_train(index, epoch) for index in indices]
             loss = self.loss(self._collated(rows)) / len(batches)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
@@ -221,8 +223,13 @@ class AdapterTraining:
         self.step += 1
         return total
 
-    def _render(self, row: TrainingRow, key: str) -> RenderedRow:
-        return render_row(row, self._codec, self.config.render, random.Random(f"{self.config.seed}:{key}"))
+    def _render_train(self, index: int, epoch: int) -> RenderedRow:
+        rng = random.Random(f"{self.config.seed}:{epoch}:{index}")
+        return render_row(self._train[index], self._codec, self.config.render, rng, self._maker)
+
+    def _render_dev(self, index: int) -> RenderedRow:
+        rng = random.Random(f"{self.config.seed}:dev:{index}")
+        return render_row(self._dev[index], self._codec, self.config.render, rng)
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean nats per decision of a batch, 0 where it has none."""
@@ -277,8 +284,8 @@ class AdapterTraining:
         nats, decisions = 0.0, 0
         for start in range(0, len(self._dev), self.config.batch_rows):
             rows = [
-                self._render(row, f"dev:{start + i}")
-                for i, row in enumerate(self._dev[start : start + self.config.batch_rows])
+                self._render_dev(index)
+                for index in range(start, min(start + self.config.batch_rows, len(self._dev)))
             ]
             batch = self._collated(rows)
             nats += float(self.loss(batch)) * len(batch.chosen_N)

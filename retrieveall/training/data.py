@@ -20,6 +20,7 @@ from retrieveall.engine.automaton import LabelGrammar, choices_along
 from retrieveall.engine.head import padded_ids
 from retrieveall.prompting.codec import TAGS, TEXT, EncodedText, PromptCodec
 from retrieveall.prompting.hierarchical import build_prompt
+from retrieveall.training.renaming import NameMaker, draw_names, rename_examples, rename_sentence
 from retrieveall.types import Examples, Sentence
 
 _BUCKET_BATCHES = 32
@@ -44,6 +45,8 @@ class RenderConfig:
         drop_rate: Chance that an example is left out, so that fewer also work.
         drop_all_rate: Chance that all are left out, so that none also works; such rows cost a third.
         detokenised_rate: Chance that the sentence is shown as prose instead of as corpus tokens.
+        rename_rate: Chance that a mention is given another name, in the sentence and in its examples.
+        hide_rate: Chance that such a name is shown by no example.
         budget_tokens: Longest prompt; rows whose sentence alone is longer are skipped and counted.
     """
 
@@ -52,6 +55,8 @@ class RenderConfig:
     drop_rate: float = 0.15
     drop_all_rate: float = 0.3
     detokenised_rate: float = 0.3
+    rename_rate: float = 0.0
+    hide_rate: float = 0.5
     budget_tokens: int = 512
 
 
@@ -69,23 +74,59 @@ class RenderedRow:
 
 def fits_budget(row: TrainingRow, codec: PromptCodec, config: RenderConfig) -> bool:
     """Says whether both text forms of a row fit the prompt budget, if need be without examples."""
+    return all(_fits(form, codec, config) for form in (row.sentence, row.detokenised))
+
+
+def _fits(sentence: Sentence, codec: PromptCodec, config: RenderConfig) -> bool:
     room = config.budget_tokens - len((*codec.start_ids, *codec.piece(TEXT), *codec.piece(TAGS)))
-    return all(len(codec.text(form.text).ids) <= room for form in (row.sentence, row.detokenised))
+    return len(codec.text(sentence.text).ids) <= room
 
 
-def render_row(row: TrainingRow, codec: PromptCodec, config: RenderConfig, rng: random.Random) -> RenderedRow:
+def render_row(
+    row: TrainingRow,
+    codec: PromptCodec,
+    config: RenderConfig,
+    rng: random.Random,
+    maker: NameMaker | None = None,
+) -> RenderedRow:
     """Renders a row with examples dropped and the text form drawn at random.
+
+    Args:
+        row: The row.
+        codec: The base's codec.
+        config: The chances.
+        rng: Decides everything.
+        maker: Where new names come from; None keeps the names.
 
     Raises:
         InputError: The sentence alone exceeds the budget.
     """
     prose = rng.random() < config.detokenised_rate
-    sentence = row.detokenised if prose else row.sentence
+    sentence, examples = row.detokenised if prose else row.sentence, row.examples
+    if maker is not None:
+        sentence, examples = _renamed(sentence, examples, codec, config, rng, maker)
     encoded = codec.text(sentence.text)
-    examples = drop_examples(row.examples, config, rng)
+    examples = drop_examples(examples, config, rng)
     prompt = build_prompt(codec, encoded, examples, budget_tokens=config.budget_tokens)
     target = (*codec.tags(encoded, sentence.entities), codec.end_id)
     return RenderedRow(prompt_ids=prompt.ids, target_ids=target, sentence=encoded)
+
+
+def _renamed(
+    sentence: Sentence,
+    examples: Examples,
+    codec: PromptCodec,
+    config: RenderConfig,
+    rng: random.Random,
+    maker: NameMaker,
+) -> tuple[Sentence, Examples]:
+    """Gives some mentions new names, unless the sentence would then be too long for a prompt."""
+    names = draw_names(sentence, maker, config.rename_rate, rng)
+    hidden = frozenset(key for key in names if rng.random() < config.hide_rate)
+    renamed = rename_sentence(sentence, names)
+    if not names or not _fits(renamed, codec, config):
+        return sentence, examples
+    return renamed, rename_examples(examples, names, hidden)
 
 
 def drop_examples(examples: Examples, config: RenderConfig, rng: random.Random) -> Examples:

@@ -1,0 +1,137 @@
+"""New names for the mentions of training rows, so that a small corpus is not learnt by heart.
+
+An adapter that sees the same few hundred names again and again learns those names instead of what
+shows them to be names. A renamed row keeps its words, its labels and the borders of its mentions, but
+the mentions read otherwise: each of their words is joined from halves of two words that stand in
+mentions, whatever their labels, so that only the sentence and the examples tell the label. A new name
+stands wherever the old one stood, in the sentence and in its examples. Some of the new names are taken
+from the examples: a name that nobody has seen stands in no index either. Source: own choice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from retrieveall.types import ContextExample, Examples, GoldEntity, Sentence
+
+_MIN_SHARE, _MAX_SHARE = 0.3, 0.7  # of a word's characters that a half has
+
+
+class NameMaker:
+    """Makes names that look like a corpus's own.
+
+    Args:
+        sentences: Sentences with mentions.
+    """
+
+    def __init__(self, sentences: Iterable[Sentence]) -> None:
+        mentions = (
+            sentence.text[entity.start_char : entity.end_char]
+            for sentence in sentences
+            for entity in sentence.entities
+        )
+        self._words = sorted({word for one in mentions for word in one.split() if _is_replaced(word)})
+
+    def make(self, mention: str, rng: random.Random) -> str:
+        """Returns another name of as many words; words that begin in lower case stay as they are."""
+        if not self._words:
+            return mention
+        return " ".join(
+            _like(word, _head(rng.choice(self._words), rng) + _tail(rng.choice(self._words), rng))
+            if _is_replaced(word)
+            else word
+            for word in mention.split(" ")
+        )
+
+
+def draw_names(sentence: Sentence, maker: NameMaker, rate: float, rng: random.Random) -> dict[str, str]:
+    """Draws new names for some mentions of a sentence.
+
+    Args:
+        sentence: The sentence as it will be shown.
+        maker: Makes the names.
+        rate: Chance that a mention gets one.
+        rng: Decides everything.
+
+    Returns:
+        New names by the old ones' characters without spaces, so that they are found in both text forms.
+    """
+    names: dict[str, str] = {}
+    for entity in sentence.entities:
+        mention = sentence.text[entity.start_char : entity.end_char]
+        if _key(mention) not in names and rng.random() < rate:
+            names[_key(mention)] = maker.make(mention, rng)
+    return names
+
+
+def rename_sentence(sentence: Sentence, names: Mapping[str, str]) -> Sentence:
+    """Returns a sentence with its mentions renamed, and without tokens, which nobody counts on there."""
+    text, entities = _renamed(sentence.text, sentence.entities, names)
+    return replace(sentence, text=text, entities=entities, tokens=())
+
+
+def rename_examples(examples: Examples, names: Mapping[str, str], hidden: frozenset[str]) -> Examples:
+    """Returns examples with the same names changed in the same way, without those that show a hidden one.
+
+    Args:
+        examples: What retrieval found for the sentence.
+        names: As `draw_names` gives them.
+        hidden: Keys of ``names`` that no example may show.
+    """
+    entity = [
+        replace(example, mention=names.get(_key(example.mention), example.mention))
+        for example in examples.entity
+        if _key(example.mention) not in hidden
+    ]
+    context: list[ContextExample] = []
+    for example in examples.context:
+        if hidden.isdisjoint(_key(example.text[e.start_char : e.end_char]) for e in example.entities):
+            text, entities = _renamed(example.text, example.entities, names)
+            context.append(replace(example, text=text, entities=entities))
+    return Examples(entity=tuple(entity), context=tuple(context))
+
+
+def _renamed(
+    text: str, entities: Sequence[GoldEntity], names: Mapping[str, str]
+) -> tuple[str, tuple[GoldEntity, ...]]:
+    renamed = ""
+    moved: list[GoldEntity] = []
+    copied_to = 0
+    for entity in entities:
+        mention = text[entity.start_char : entity.end_char]
+        renamed += text[copied_to : entity.start_char]
+        start_char = len(renamed)
+        renamed += names.get(_key(mention), mention)
+        copied_to = entity.end_char
+        moved.append(GoldEntity(start_char=start_char, end_char=len(renamed), label=entity.label))
+    return renamed + text[copied_to:], tuple(moved)
+
+
+def _key(mention: str) -> str:
+    return "".join(mention.split())
+
+
+def _is_replaced(word: str) -> bool:
+    """Words of one character, of punctuation and such as *von* or *of* are the frame of a name."""
+    return len(word) > 1 and word[0].isalnum() and not word[0].islower()
+
+
+def _head(word: str, rng: random.Random) -> str:
+    return word[: _cut(word, rng)]
+
+
+def _tail(word: str, rng: random.Random) -> str:
+    return word[len(word) - _cut(word, rng) :]
+
+
+def _cut(word: str, rng: random.Random) -> int:
+    return max(1, round(len(word) * rng.uniform(_MIN_SHARE, _MAX_SHARE)))
+
+
+def _like(word: str, made: str) -> str:
+    """The new word in the old one's case."""
+    if word.isupper():
+        return made.upper()
+    return made[:1] + made[1:].lower()
