@@ -195,10 +195,11 @@ class _Job:
         return [results[number] for number in range(len(tasks))]
 
     def _with_tasks(self, tasks: Sequence[Task]) -> ray.data.Dataset:
+        most = min(self._resources.pool_size(), len(tasks))
         return _rows_of(tasks).map_batches(
             work,
             batch_size=1,
-            compute=TaskPoolStrategy(size=self._resources.pool_size()),
+            compute=TaskPoolStrategy(size=most),
             num_cpus=self._resources.cpus_per_actor,
             fn_kwargs=self._worker(device="cpu"),
         )

@@ -11,7 +11,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -101,10 +101,16 @@ class TrainOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainReport:
-    """What became of all adapters of a training; ``release`` is None where nothing was published."""
+    """What became of all adapters of a training.
+
+    Attributes:
+        release: The release that has those which were published; None where none was.
+        refused: Language to the reason why its adapter was not published; the pool keeps it.
+    """
 
     outcomes: tuple[TrainOutcome, ...]
     release: int | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
@@ -122,7 +128,7 @@ def train_adapters(
 ) -> TrainReport:
     """Trains the runs of each stage side by side and publishes what succeeded in one release.
 
-    Ray must be initialised. A run that fails does not stop the others.
+    Ray must be initialised. A run that fails, or whose adapter is refused, does not stop the others.
 
     Args:
         workspace: Where everything is read and written.
@@ -133,7 +139,7 @@ def train_adapters(
         on_progress: Called about every two seconds for each run.
 
     Raises:
-        ConflictError: An adapter is worse than the one it would replace (the pool keeps it).
+        ConflictError: Another process published at the same time (the pool keeps the adapters).
     """
     outcomes: dict[str, TrainOutcome] = {}
     for stage in stages:
@@ -142,8 +148,8 @@ def train_adapters(
         specs = [replace(spec, workers=resources.workers_per_language) for spec in ready]
         for outcome in _run_all(workspace, specs, resources, on_progress):
             outcomes[outcome.language] = outcome
-    release = _publish(workspace, outcomes.values(), force) if publish else None
-    return TrainReport(outcomes=tuple(outcomes.values()), release=release)
+    report = TrainReport(outcomes=tuple(outcomes.values()))
+    return _published(workspace, report, force) if publish else report
 
 
 def _continued(
@@ -236,15 +242,18 @@ def _read_progress(workspace: Workspace, spec: RunSpec) -> tuple[int, int] | Non
     return values["step"], values["total_steps"]
 
 
-def _publish(workspace: Workspace, outcomes: Any, force: bool) -> int | None:
+def _published(workspace: Workspace, report: TrainReport, force: bool) -> TrainReport:
+    """Publishes what succeeded; returns the report with what became of that."""
     wishes = [
         Publication(language=o.language, adapter=o.adapter, index=o.index)
-        for o in outcomes
+        for o in report.outcomes
         if o.adapter is not None
     ]
     if not wishes:
-        return None
-    return workspace.releases.publish_many(wishes, created_at=_now(), force=force).number
+        return report
+    done = workspace.releases.publish_many(wishes, created_at=_now(), force=force)
+    number = done.release.number if len(done.refused) < len(wishes) else None
+    return replace(report, release=number, refused=done.refused)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
