@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from retrieveall.corpus.sample import sample_corpus
-from retrieveall.errors import InputError
 from retrieveall.lora.card import DevScores, check_card
 from retrieveall.models.digest import base_digest
 from retrieveall.training.adapter import AdapterTrainingConfig
@@ -78,42 +77,6 @@ def test_resources_are_asked_of_ray_per_worker() -> None:
     assert gpu.device.name == "cuda"
     assert gpu.scaling.use_gpu is True
     assert gpu.scaling.resources_per_worker == {"CPU": 1, "GPU": 0.5}
-
-
-class Wrapper(Exception):
-    def __init__(
-        self, *, cause: Exception | None = None, failures: dict[int, Exception] | None = None
-    ) -> None:
-        super().__init__("Ray's account of it")
-        if cause is not None:
-            self.cause = cause
-        if failures is not None:
-            self.worker_failures = failures
-
-
-MISTAKE = InputError("No training sentences. Import some.")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MISTAKE,
-        Wrapper(cause=MISTAKE),
-        Wrapper(failures={0: MISTAKE}),
-        Wrapper(cause=Wrapper(failures={1: Wrapper(cause=MISTAKE)})),
-    ],
-    ids=["itself", "cause", "worker", "nested"],
-)
-def test_the_reason_is_the_innermost_error(error: Exception) -> None:
-    assert train_jobs._reason(error) == "InputError: No training sentences. Import some."
-
-
-def test_the_reason_stops_at_what_was_raised_on_purpose() -> None:
-    chained = InputError("No training sentences.")
-    chained.__cause__ = KeyError("x")
-
-    assert train_jobs._reason(chained) == "InputError: No training sentences."
-    assert train_jobs._reason(OSError("disk full")) == "OSError: disk full"
 
 
 def test_outcomes_are_json() -> None:
