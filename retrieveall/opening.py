@@ -19,7 +19,7 @@ from retrieveall.errors import ConfigError, InputError, NotFoundError
 from retrieveall.generation import Generator
 from retrieveall.languages import POLYGLOT
 from retrieveall.lora.card import AdapterCard, check_compatible
-from retrieveall.lora.releases import Release, ReleaseEntry
+from retrieveall.lora.release import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
 from retrieveall.retrieval import LanguageIndex, Retriever

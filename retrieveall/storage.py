@@ -1,4 +1,4 @@
-"""A folder on a local disk or on any pyarrow filesystem, and the few things all rooms do with one.
+"""A folder on a local disk or on any pyarrow filesystem, and what all rooms do with its files.
 
 Paths are relative POSIX strings inside the folder (``"en/3f2a/manifest.json"``); absolute paths and
 ``..`` are refused. What holds:
@@ -8,8 +8,6 @@ Paths are relative POSIX strings inside the folder (``"en/3f2a/manifest.json"``)
   wins. On a local disk exactly one does (a hard link, or O_EXCL where links are not supported). On a
   remote store, where pyarrow knows no conditional write, writers announce themselves with claim files
   first: safe where listings are consistent (S3, GCS, Azure), but all of them may lose and must retry.
-- `Store.publish_folder` makes a folder appear at once on a local disk; on a remote store its marker
-  file is written last, so readers must take a folder without its marker as not there.
 - Temporary names start with `TEMPORARY_PREFIX`; listings leave them out, ``retrieveall gc`` removes
   those that a crash left behind.
 """
@@ -19,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from retrieveall.atomic import link_exclusively, rename_unless_taken, write_through
+from retrieveall.atomic import link_exclusively, write_through
 from retrieveall.errors import ConfigError, ConflictError, InputError, NotFoundError
 from retrieveall.names import check_path
 
@@ -102,7 +99,7 @@ class Store:
         """Returns the path on this machine.
 
         Raises:
-            ConfigError: The store is remote; `fetch_folder` makes a local copy.
+            ConfigError: The store is remote; `folders.fetch_folder` makes a local copy.
         """
         if not self.is_local:
             raise ConfigError(f"{self.uri!r} is not a local folder; fetch a local copy of {path!r} first.")
@@ -213,63 +210,6 @@ class Store:
             os.unlink(temporary)
         return None
 
-    @contextlib.contextmanager
-    def temporary_folder(self, path: str = "") -> Iterator[Path]:
-        """Gives a fresh folder on this machine, inside `path` of a local store, removed afterwards.
-
-        Fill it, then hand it to `publish_folder`, which renames it away.
-        """
-        parent = self.local_path(path) if self.is_local else cache_folder()
-        folder = parent / temporary_name()
-        folder.mkdir(parents=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def publish_folder(self, folder: Path, path: str, *, marker: str) -> bool:
-        """Makes the content of a local folder appear at `path`, which must not exist yet.
-
-        A folder made by `temporary_folder` of the same local store is renamed, so it appears whole.
-        Elsewhere the files are copied and `marker` is written last.
-
-        Returns:
-            False when a complete folder (one with its marker) stands there already: it is left alone.
-
-        Raises:
-            InputError: `folder` has no file `marker`.
-        """
-        if not (folder / marker).is_file():
-            raise InputError(f"{folder} has no {marker}, which marks it as complete. Write it last.")
-        if self.exists(f"{path}/{marker}"):
-            return False
-        if self.is_local:
-            return self._rename_folder(folder, self.local_path(path), marker)
-        files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-        for name in [*(name for name in files if name != marker), marker]:
-            self._upload(folder / name, f"{path}/{name}")
-        return True
-
-    def fetch_folder(self, path: str, digest: str, *, cache: Path | None = None) -> Path:
-        """Returns a local folder with the content of `path`: itself, or a copy named by its digest.
-
-        Args:
-            path: A folder that never changes.
-            digest: Names the copy; a copy that is there is used as it is.
-            cache: Where copies live; default `cache_folder`.
-
-        Raises:
-            NotFoundError: There is no such folder.
-        """
-        if not self.is_folder(path):
-            raise NotFoundError(f"There is no folder {path!r} in {self.uri!r}.")
-        if self.is_local:
-            return self.local_path(path)
-        target = (cache or cache_folder()) / check_path(digest)
-        if not target.is_dir():
-            self._download(path, target)
-        return target
-
     def remove(self, path: str, *, marker: str | None = None) -> None:
         """Removes a file or a folder with all it holds; nothing happens where there is none.
 
@@ -347,51 +287,10 @@ class Store:
         finally:
             self.remove(mine)
 
-    def _rename_folder(self, folder: Path, target: Path, marker: str) -> bool:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if os.stat(folder).st_dev != os.stat(target.parent).st_dev:
-            with self.temporary_folder() as near:
-                return self._rename_folder(Path(shutil.copytree(folder, near / "copy")), target, marker)
-        if rename_unless_taken(folder, target):
-            return True
-        if (target / marker).is_file():
-            return False
-        # what a crash left: without its marker nobody reads it
-        left = target.rename(target.parent / temporary_name())
-        shutil.rmtree(left, ignore_errors=True)
-        return rename_unless_taken(folder, target)
-
-    def _upload(self, source: Path, path: str) -> None:
-        full = self.full_path(path)
-        self.filesystem.create_dir(os.path.dirname(full), recursive=True)
-        pafs.copy_files(
-            str(source),
-            full,
-            source_filesystem=pafs.LocalFileSystem(),
-            destination_filesystem=self.filesystem,
-        )
-
-    def _download(self, path: str, target: Path) -> None:
-        temporary = target.parent / temporary_name()
-        temporary.mkdir(parents=True)
-        try:
-            for file in self.files(path):
-                copy = temporary / file.path.removeprefix(f"{path}/")
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                pafs.copy_files(self.full_path(file.path), str(copy), self.filesystem, pafs.LocalFileSystem())
-            rename_unless_taken(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
 
 def temporary_name() -> str:
     """Returns a fresh name for something that is not complete yet."""
     return TEMPORARY_PREFIX + uuid.uuid4().hex
-
-
-def cache_folder() -> Path:
-    """Returns where local copies of remote artefacts live: RETRIEVEALL_CACHE or ~/.cache/retrieveall."""
-    return Path(os.environ.get("RETRIEVEALL_CACHE") or "~/.cache/retrieveall").expanduser()
 
 
 def json_bytes(value: Any) -> bytes:

@@ -20,6 +20,7 @@ import yaml
 from retrieveall.config import Settings, parse_yaml, settings_from_dict, with_environment
 from retrieveall.corpus.store import CorpusStore
 from retrieveall.errors import ConfigError, IncompatibleArtefactError, NotFoundError
+from retrieveall.folders import fetch_folder
 from retrieveall.frozen import from_dict, to_dict
 from retrieveall.languages import check_language
 from retrieveall.lora.pool import AdapterPool
@@ -158,7 +159,7 @@ class Workspace:
                 f"There is no complete index {path} in {self.indexes.uri!r}."
                 " Make it first: `retrieveall index`."
             )
-        return self.indexes.fetch_folder(path, digest, cache=self.cache)
+        return fetch_folder(self.indexes, path, digest, cache=self.cache)
 
     def state(self) -> WorkspaceState:
         """Reads ``retrieveall.yaml``.

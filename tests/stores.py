@@ -34,6 +34,13 @@ def memory_store(name: str) -> Store:
     return Store(uri=f"memory://{name}", filesystem=filesystem, root=name)
 
 
+def store_of(kind: str, folder: Path) -> Store:
+    """Returns an empty store: ``local``, ``remote`` or ``fsspec``."""
+    if kind == "fsspec":
+        return memory_store(folder.name)
+    return remote_store(folder) if kind == "remote" else Store.open(folder / "local", create=True)
+
+
 def remote_workspace(folder: Path) -> Workspace:
     """Returns an empty workspace in a `remote_store`."""
     workspace = Workspace(store=remote_store(folder / "remote"), cache=folder / "cache")

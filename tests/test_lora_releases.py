@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrieveall.errors import ConflictError, IncompatibleArtefactError, InputError, NotFoundError
-from retrieveall.lora.releases import Publication, Release, Releases
+from retrieveall.lora.release import Release
+from retrieveall.lora.releases import Publication, Releases
 from retrieveall.storage import Store
 from retrieveall.workspace import Workspace
 from tests.stores import EMBEDDER, add_adapter, add_index, dev, remote_workspace
@@ -69,7 +70,7 @@ def test_many_languages_make_one_release_or_none(workspace: Workspace, tmp_path:
             [*wishes, Publication(language="fr", adapter="0" * 16, index=None)], created_at=NOW
         )
     assert workspace.releases.current_number() == 0
-    assert set(workspace.releases.publish_many(wishes, created_at=NOW).languages) == {"de", "nl"}
+    assert set(workspace.releases.publish_many(wishes, created_at=NOW).release.languages) == {"de", "nl"}
     for bad in ([], [wishes[0], wishes[0]]):
         with pytest.raises(InputError, match="each language once"):
             workspace.releases.publish_many(bad, created_at=NOW)
@@ -86,6 +87,40 @@ def test_a_worse_adapter_needs_force(workspace: Workspace, tmp_path: Path) -> No
             _publish(workspace, "nl", refused)
     assert _publish(workspace, "nl", within).number == 2
     assert _publish(workspace, "nl", worse, force=True).entry("nl").adapter == worse
+
+
+def test_what_is_refused_does_not_hold_back_the_others(workspace: Workspace, tmp_path: Path) -> None:
+    good = add_adapter(workspace, tmp_path, dev=dev(0.8))
+    worse = add_adapter(workspace, tmp_path, seed=1, dev=dev(0.6))
+    german = add_adapter(workspace, tmp_path, seed=2, language="de")
+    wishes = [
+        Publication(language=code, adapter=a, index=None) for code, a in (("nl", worse), ("de", german))
+    ]
+    _publish(workspace, "nl", good)
+    published = workspace.releases.publish_many(wishes, created_at=NOW)
+    again = workspace.releases.publish_many(wishes, created_at=NOW)
+    assert {code: e.adapter for code, e in published.release.languages.items()} == {"de": german, "nl": good}
+    assert published.release.action == "publish de"
+    assert list(published.refused) == ["nl"]
+    assert f"publish nl@{worse} --force" in published.refused["nl"]
+    assert again == published  # nothing new writes nothing
+    forced = workspace.releases.publish_many(wishes, created_at=NOW, force=True)
+    assert forced.release.entry("nl").adapter == worse and not forced.refused
+
+
+def test_what_was_refused_is_named_where_the_rest_does_not_fit_beside_it(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    _publish(workspace, "nl", add_adapter(workspace, tmp_path, dev=dev(0.8)))
+    other = "d" * 16
+    worse = add_adapter(workspace, tmp_path, seed=1, dev=dev(0.6), base_digest=other)
+    german = add_adapter(workspace, tmp_path, seed=2, language="de", base_digest=other)
+    wishes = [
+        Publication(language=code, adapter=a, index=None) for code, a in (("nl", worse), ("de", german))
+    ]
+    with pytest.raises(IncompatibleArtefactError, match=f"one base model.*publish nl@{worse} --force"):
+        workspace.releases.publish_many(wishes, created_at=NOW)
+    assert workspace.releases.current_number() == 1
 
 
 def test_a_pin_holds_until_force(workspace: Workspace, tmp_path: Path) -> None:
@@ -160,7 +195,7 @@ def test_a_release_never_mixes(workspace: Workspace, tmp_path: Path, field: str,
     with pytest.raises(IncompatibleArtefactError, match=value):
         _publish(workspace, "de", de)
     both = [Publication(language=code, adapter=a, index=None) for code, a in (("nl", other), ("de", de))]
-    assert getattr(workspace.releases.publish_many(both, created_at=NOW), field) == value
+    assert getattr(workspace.releases.publish_many(both, created_at=NOW).release, field) == value
 
 
 def test_an_index_must_be_complete(workspace: Workspace, tmp_path: Path) -> None:

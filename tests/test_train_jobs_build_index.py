@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -15,10 +16,12 @@ import pytest
 
 from retrieveall.corpus import CorpusKey
 from retrieveall.corpus.sample import sample_corpus
-from retrieveall.embedding import EmbedderSpec
+from retrieveall.embedding import EmbedderSpec, load_embedder
 from retrieveall.errors import InputError, NotFoundError
 from retrieveall.retrieval import IndexOptions, Retriever
+from retrieveall.retrieval.writing import IndexRequest, write_index
 from retrieveall.workspace import Workspace
+from tests.models import save_tiny_base
 from train_jobs.build_index import IndexOutcome, IndexResources, build_index
 
 OPTIONS = IndexOptions(kind="flat", rows_per_shard=40)
@@ -90,6 +93,24 @@ def test_errors_reach_the_caller_as_they_were_raised(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_embedder_with_weights_works_in_actors(tmp_path: Path) -> None:
+    job, loop = workspace_with(tmp_path / "job", "en", train=50), Workspace.open(tmp_path, create=True)
+    spec = EmbedderSpec(name="lm", model=str(save_tiny_base(tmp_path / "base")))
+    key = CorpusKey(name="sample", language="en")
+    built = build_index(job, [key], spec, OPTIONS, IndexResources(actors=1))[0].manifest
+    request = IndexRequest(
+        language="en",
+        corpus="sample",
+        corpus_digest=built.corpus_digest,
+        spec=spec,
+        embedder_digest=built.embedder_digest,
+        options=OPTIONS,
+    )
+    write_index(loop.indexes, request, job.corpora.load("sample", "en", "train"), load_embedder(spec))
+    assert contents(job) == contents(loop)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("victim", ["driver", "worker"])
 def test_killed_and_started_again_gives_the_same_index(tmp_path: Path, victim: str) -> None:
@@ -105,7 +126,7 @@ def test_killed_and_started_again_gives_the_same_index(tmp_path: Path, victim: s
             assert not any(path.endswith("manifest.json") for path in contents(half))
             job = start_job(tmp_path / "half")
         else:
-            os.kill(worker_of(job.pid), signal.SIGKILL)
+            os.kill(worker_of(job), signal.SIGKILL)
         assert job.wait(timeout=500) == 0
     finally:
         job.kill()
@@ -125,16 +146,15 @@ def wait_for(job: subprocess.Popen[bytes], workspace: Workspace, name: str) -> N
         time.sleep(0.02)
 
 
-def worker_of(driver: int) -> int:
-    """The process of the actor that the driver's own Ray runs, found by its title and ancestry."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"IndexWorker" in title and driver in ancestors(int(folder.name)):
-            return int(folder.name)
-    raise AssertionError("the job has no worker")
+def worker_of(job: subprocess.Popen[bytes]) -> int:
+    """Waits for a process of the job's own Ray that has a task in hand, known by its title and ancestry."""
+    while job.poll() is None:
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                at_work = b"MapBatches(work)" in (folder / "cmdline").read_bytes()
+                if at_work and job.pid in ancestors(int(folder.name)):
+                    return int(folder.name)
+    raise AssertionError("the job ended before a worker could be killed")
 
 
 def ancestors(process: int) -> set[int]:

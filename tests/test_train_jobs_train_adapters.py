@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from retrieveall.corpus.sample import sample_corpus
-from retrieveall.errors import ConflictError, InputError
 from retrieveall.lora.card import DevScores, check_card
 from retrieveall.models.digest import base_digest
 from retrieveall.training.adapter import AdapterTrainingConfig
@@ -53,6 +52,10 @@ def outcome(language: str = "nl", **fields: Any) -> Any:
     return train_jobs.TrainOutcome(language=language, run=f"{language}-run", **fields)
 
 
+def published(workspace: Workspace, *outcomes: Any, force: bool = False) -> Any:
+    return train_jobs._published(workspace, train_jobs.TrainReport(outcomes=outcomes), force)
+
+
 def test_the_card_says_what_the_run_was_made_of() -> None:
     card = train_jobs.adapter_card(SPEC, DevScores(f1=0.5, f1_low=0.4, f1_high=0.6, sentences=50))
 
@@ -74,42 +77,6 @@ def test_resources_are_asked_of_ray_per_worker() -> None:
     assert gpu.device.name == "cuda"
     assert gpu.scaling.use_gpu is True
     assert gpu.scaling.resources_per_worker == {"CPU": 1, "GPU": 0.5}
-
-
-class Wrapper(Exception):
-    def __init__(
-        self, *, cause: Exception | None = None, failures: dict[int, Exception] | None = None
-    ) -> None:
-        super().__init__("Ray's account of it")
-        if cause is not None:
-            self.cause = cause
-        if failures is not None:
-            self.worker_failures = failures
-
-
-MISTAKE = InputError("No training sentences. Import some.")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MISTAKE,
-        Wrapper(cause=MISTAKE),
-        Wrapper(failures={0: MISTAKE}),
-        Wrapper(cause=Wrapper(failures={1: Wrapper(cause=MISTAKE)})),
-    ],
-    ids=["itself", "cause", "worker", "nested"],
-)
-def test_the_reason_is_the_innermost_error(error: Exception) -> None:
-    assert train_jobs._reason(error) == "InputError: No training sentences. Import some."
-
-
-def test_the_reason_stops_at_what_was_raised_on_purpose() -> None:
-    chained = InputError("No training sentences.")
-    chained.__cause__ = KeyError("x")
-
-    assert train_jobs._reason(chained) == "InputError: No training sentences."
-    assert train_jobs._reason(OSError("disk full")) == "OSError: disk full"
 
 
 def test_outcomes_are_json() -> None:
@@ -139,21 +106,28 @@ def test_what_succeeded_is_published_in_one_release(tmp_path: Path) -> None:
         outcome("ru", error="InputError: no"),
     ]
 
-    assert train_jobs._publish(workspace, outcomes, force=False) == 1
+    assert published(workspace, *outcomes).release == 1
     assert set(workspace.releases.current().languages) == {"de", "nl"}
-    assert train_jobs._publish(workspace, outcomes, force=False) == 1  # nothing new writes nothing
-    assert train_jobs._publish(workspace, outcomes[2:], force=False) is None
+    assert published(workspace, *outcomes).release == 1  # nothing new writes nothing
+    assert published(workspace, outcomes[2]).release is None
 
 
 def test_what_is_worse_is_published_only_by_force(tmp_path: Path) -> None:
     workspace = Workspace.open(tmp_path / "w", create=True)
-    good = [outcome(adapter=add_adapter(workspace, tmp_path))]
-    worse = [outcome(adapter=add_adapter(workspace, tmp_path, seed=1, dev=dev(0.1)))]
-    train_jobs._publish(workspace, good, force=False)
+    good = outcome(adapter=add_adapter(workspace, tmp_path))
+    worse = outcome(adapter=add_adapter(workspace, tmp_path, seed=1, dev=dev(0.1)))
+    german = outcome("de", adapter=add_adapter(workspace, tmp_path, seed=2, language="de"))
+    published(workspace, good)
 
-    with pytest.raises(ConflictError, match="--force"):
-        train_jobs._publish(workspace, worse, force=False)
-    assert train_jobs._publish(workspace, worse, force=True) == 2
+    alone, beside = published(workspace, worse), published(workspace, worse, german)
+    assert alone.release is None and "--force" in alone.refused["nl"]
+    assert beside.release == 2 and list(beside.refused) == ["nl"]
+    assert {c: e.adapter for c, e in workspace.releases.current().languages.items()} == {
+        "de": german.adapter,
+        "nl": good.adapter,
+    }
+    forced = published(workspace, worse, force=True)
+    assert forced.release == 3 and not forced.refused
 
 
 CONFIG = AdapterTrainingConfig(rank=8, alpha=16, epochs=2, batch_rows=4, save_steps=2, dev_rows=4)

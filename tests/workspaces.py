@@ -6,7 +6,8 @@ from pathlib import Path
 
 from retrieveall.corpus.sample import sample_corpus
 from retrieveall.embedding.spec import EmbedderSpec, load_embedder
-from retrieveall.lora.releases import Publication, Release
+from retrieveall.lora.release import Release
+from retrieveall.lora.releases import Publication
 from retrieveall.models.digest import base_digest
 from retrieveall.retrieval import IndexOptions, IndexRequest, write_index
 from retrieveall.workspace import Workspace
@@ -42,7 +43,7 @@ def publish_random(workspace: Workspace, folder: Path, indexes: dict[str, str], 
             context_examples=1,
         )
         wishes.append(Publication(language=language, adapter=workspace.pool.add(files, made), index=index))
-    return workspace.releases.publish_many(wishes, created_at=NOW)
+    return workspace.releases.publish_many(wishes, created_at=NOW).release
 
 
 def _index(workspace: Workspace, language: str) -> str:

@@ -1,8 +1,9 @@
 """Builds indexes with a Ray Data job: rows, vector shards, neighbours, manifests, for many languages.
 
 A thin shell over `retrieveall.retrieval.writing`, whose steps are idempotent: what a killed job wrote
-is taken up by the next, an index that is finished is not touched. Each stage is a Ray Data job over
-small tasks in an actor pool; an actor that dies is replaced and its task done again.
+is taken up by the next, an index that is finished is not touched. Each stage is a Ray Data job over the
+small tasks of all languages at once; what a dying worker had in hand is done again by another. Workers
+start once and serve all stages, but an embedder with weights works in a pool of actors, which keep them.
 
     python -m train_jobs.build_index --workspace W --corpus panx --languages nl,de
 """
@@ -15,15 +16,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from retrieveall.corpus import CorpusKey
-from retrieveall.embedding import EmbedderSpec, load_embedder, spec_for
+from retrieveall.embedding import Embedder, EmbedderSpec, load_embedder, spec_for
 from retrieveall.errors import InputError, RetrieveAllError
 from retrieveall.retrieval.index import read_manifest
 from retrieveall.retrieval.manifest import IndexManifest, IndexOptions
@@ -49,9 +51,9 @@ class IndexResources:
     """What the job may use.
 
     Attributes:
-        actors: Most actors; None takes as many as the cluster's CPUs (or GPUs) hold.
-        cpus_per_actor: CPUs of one actor, and its threads.
-        gpus_per_actor: For embedders with a model.
+        actors: Most workers; None takes as many as the cluster's CPUs (or GPUs) hold.
+        cpus_per_actor: CPUs of one worker, and its threads.
+        gpus_per_actor: GPUs of one worker that embeds with a model.
     """
 
     actors: int | None = None
@@ -59,7 +61,7 @@ class IndexResources:
     gpus_per_actor: float = 0.0
 
     def pool_size(self) -> int:
-        """Returns the size of the actor pool on this cluster."""
+        """Returns how many workers this cluster holds."""
         if self.actors is not None:
             return max(1, self.actors)
         there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -90,6 +92,7 @@ class RowsTask:
     """Write the row files of one index."""
 
     request: IndexRequest
+    contextual: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +102,7 @@ class FinishTask:
     request: IndexRequest
     shards: tuple[ShardTask, ...]
     parts: tuple[PartTask, ...]
+    dimensions: int
 
 
 Task: TypeAlias = RowsTask | ShardTask | PartTask | FinishTask
@@ -154,99 +158,125 @@ class _Job:
     ) -> None:
         self._workspace, self._spec, self._resources = workspace, spec, resources
         self._on_progress = on_progress
-        self.embedder_digest = load_embedder(spec).digest
+        embedder = load_embedder(spec)
+        self.embedder_digest = embedder.digest
+        self._contextual, self._dimensions = embedder.contextual, embedder.dimensions
 
     def build(self, requests: Sequence[IndexRequest]) -> None:
         """Runs all stages for indexes that are not finished."""
-        planned = self._stage("rows", [RowsTask(request=request) for request in requests])
+        rows = [RowsTask(request=request, contextual=self._contextual) for request in requests]
+        planned = self._stage("rows", rows)
         shards = [_shards(request, plan) for request, plan in zip(requests, planned, strict=True)]
-        self._stage("vectors", [task for tasks in shards for task in tasks])
-        rows = [plan["context_rows"] for plan in planned]
-        parts = [plan_parts(request, count) for request, count in zip(requests, rows, strict=True)]
-        self._stage("neighbours", [task for tasks in parts for task in tasks])
+        self._stage("vectors", list(chain(*shards)), embeds=True)
+        counts = [plan["context_rows"] for plan in planned]
+        parts = [plan_parts(request, count) for request, count in zip(requests, counts, strict=True)]
+        self._stage("neighbours", list(chain(*parts)), embeds=True)
         triples = zip(requests, shards, parts, strict=True)
-        self._stage(
-            "manifests", [FinishTask(request=r, shards=tuple(s), parts=tuple(p)) for r, s, p in triples]
+        self._stage("manifests", [self._last(*triple) for triple in triples])
+
+    def _last(
+        self, request: IndexRequest, shards: Sequence[ShardTask], parts: Sequence[PartTask]
+    ) -> FinishTask:
+        return FinishTask(
+            request=request, shards=tuple(shards), parts=tuple(parts), dimensions=self._dimensions
         )
 
-    def _stage(self, name: str, tasks: Sequence[Task]) -> list[Any]:
-        """Runs one stage's tasks in an actor pool; returns their results in order."""
+    def _stage(self, name: str, tasks: Sequence[Task], *, embeds: bool = False) -> list[Any]:
+        """Runs one stage's tasks side by side; returns their results in order."""
         results: dict[int, Any] = {}
         self._on_progress(name, 0, len(tasks))
+        done = self._with_actors(tasks) if embeds and self._spec.has_weights else self._with_tasks(tasks)
         try:
-            for batch in self._dataset(tasks).iter_batches(batch_size=1, prefetch_batches=0):
+            for batch in done.iter_batches(batch_size=1, prefetch_batches=0):
                 results[int(batch["number"][0])] = json.loads(str(batch["result"][0]))
                 self._on_progress(name, len(results), len(tasks))
         except Exception as error:
             raise _ours(error) from error
         return [results[number] for number in range(len(tasks))]
 
-    def _dataset(self, tasks: Sequence[Task]) -> ray.data.Dataset:
-        context = DataContext.get_current()
-        context.enable_progress_bars = False
-        numbers = ray.data.from_items(
-            [{"number": number} for number in range(len(tasks))], override_num_blocks=len(tasks)
-        )
+    def _with_tasks(self, tasks: Sequence[Task]) -> ray.data.Dataset:
         most = min(self._resources.pool_size(), len(tasks))
-        return numbers.map_batches(
+        return _rows_of(tasks).map_batches(
+            work,
+            batch_size=1,
+            compute=TaskPoolStrategy(size=most),
+            num_cpus=self._resources.cpus_per_actor,
+            fn_kwargs=self._worker(device="cpu"),
+        )
+
+    def _with_actors(self, tasks: Sequence[Task]) -> ray.data.Dataset:
+        most = min(self._resources.pool_size(), len(tasks))
+        return _rows_of(tasks).map_batches(
             IndexWorker,
             batch_size=1,
             compute=ActorPoolStrategy(min_size=1, max_size=most),
             num_cpus=self._resources.cpus_per_actor,
             num_gpus=self._resources.gpus_per_actor or None,
-            fn_constructor_kwargs={
-                "workspace": self._workspace,
-                "spec": self._spec,
-                "tasks": tuple(tasks),
-                "threads": self._resources.cpus_per_actor,
-                "device": "cuda" if self._resources.gpus_per_actor else "cpu",
-            },
+            fn_constructor_kwargs=self._worker("cuda" if self._resources.gpus_per_actor else "cpu"),
         )
+
+    def _worker(self, device: str) -> dict[str, Any]:
+        threads = self._resources.cpus_per_actor
+        return {"workspace": self._workspace, "spec": self._spec, "threads": threads, "device": device}
+
+
+def _rows_of(tasks: Sequence[Task]) -> ray.data.Dataset:
+    """One block for each task, so that each can go to another worker."""
+    DataContext.get_current().enable_progress_bars = False
+    rows = [{"number": number, "task": task} for number, task in enumerate(tasks)]
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+
+def work(batch: dict[str, np.ndarray], **worker: Any) -> dict[str, list[Any]]:
+    """Does the tasks of a batch in a worker that nothing has to be loaded for; see `IndexWorker`."""
+    return IndexWorker(**worker)(batch)
 
 
 class IndexWorker:
-    """An actor of the pool: does the tasks whose numbers it is sent.
+    """Does the tasks that it is sent.
 
     Args:
         workspace: Where everything is read and written.
-        spec: The embedder.
-        tasks: All tasks of the stage.
+        spec: The embedder, loaded when a task first needs it.
         threads: Of faiss (and torch, where the embedder has a model).
         device: Where a model runs.
     """
 
-    def __init__(
-        self, *, workspace: Workspace, spec: EmbedderSpec, tasks: Sequence[Task], threads: int, device: str
-    ) -> None:
-        _set_threads(threads, torch_too=spec.name != "ngram")
+    def __init__(self, *, workspace: Workspace, spec: EmbedderSpec, threads: int, device: str) -> None:
+        _set_threads(threads, torch_too=spec.has_weights)
         self._store = workspace.indexes
         self._corpora = workspace.corpora
-        self._embedder = load_embedder(spec, device=device)
-        self._tasks = tasks
+        self._spec, self._device = spec, device
+        self._loaded: Embedder | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Does the tasks of a batch; results travel as JSON."""
-        numbers = [int(number) for number in batch["number"]]
         return {
-            "number": numbers,
-            "result": [json.dumps(self.run(self._tasks[number])) for number in numbers],
+            "number": list(batch["number"]),
+            "result": [json.dumps(self.run(task)) for task in batch["task"]],
         }
 
     def run(self, task: Task) -> Any:
         """Does one task; what is there already is left alone."""
         match task:
-            case RowsTask(request=request):
-                return self._rows(request)
+            case RowsTask():
+                return self._rows(task)
             case ShardTask():
-                return embed_shard(self._store, task, self._embedder)
+                return embed_shard(self._store, task, self._embedder())
             case PartTask():
-                return find_neighbours(self._store, task, self._embedder)
-            case FinishTask(request=request, shards=shards, parts=parts):
-                return finish(self._store, request, shards, parts, self._embedder.dimensions).digest
+                return find_neighbours(self._store, task, self._embedder())
+            case FinishTask(request=request, shards=shards, parts=parts, dimensions=dimensions):
+                return finish(self._store, request, shards, parts, dimensions).digest
 
-    def _rows(self, request: IndexRequest) -> dict[str, Any]:
+    def _embedder(self) -> Embedder:
+        if self._loaded is None:
+            self._loaded = load_embedder(self._spec, device=self._device)
+        return self._loaded
+
+    def _rows(self, task: RowsTask) -> dict[str, Any]:
+        request = task.request
         sentences = self._corpora.load(request.corpus, request.language, "train")
-        shards = plan_rows(self._store, request, sentences, contextual=self._embedder.contextual)
+        shards = plan_rows(self._store, request, sentences, contextual=task.contextual)
         return {"context_rows": len(sentences), "shards": [[task.granularity, task.name] for task in shards]}
 
 

@@ -11,7 +11,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ import ray.train
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from retrieveall.errors import RetrieveAllError
 from retrieveall.frozen import from_dict, to_dict
 from retrieveall.lora.card import AdapterCard, DevScores
 from retrieveall.lora.releases import Publication
@@ -30,6 +29,7 @@ from retrieveall.training.adapter import AdapterTraining, Progress
 from retrieveall.training.inputs import RunSpec, load_inputs
 from retrieveall.training.run import Device, measure_dev, train_adapter
 from retrieveall.workspace import Workspace
+from train_jobs import attempts
 
 RESULT = "result.json"
 PROGRESS = "progress.json"
@@ -48,7 +48,7 @@ class Resources:
         workers_per_language: Data-parallel workers of one adapter.
         gpus_per_worker: 0 trains on the CPU.
         cpus_per_worker: CPUs and torch threads of one worker.
-        max_failures: Restarts of a run whose worker died.
+        max_failures: Restarts of a run whose worker died; a mistake ends it at once.
     """
 
     workers_per_language: int = 1
@@ -101,10 +101,16 @@ class TrainOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainReport:
-    """What became of all adapters of a training; ``release`` is None where nothing was published."""
+    """What became of all adapters of a training.
+
+    Attributes:
+        release: The release that has those which were published; None where none was.
+        refused: Language to the reason why its adapter was not published; the pool keeps it.
+    """
 
     outcomes: tuple[TrainOutcome, ...]
     release: int | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as JSON values."""
@@ -122,7 +128,7 @@ def train_adapters(
 ) -> TrainReport:
     """Trains the runs of each stage side by side and publishes what succeeded in one release.
 
-    Ray must be initialised. A run that fails does not stop the others.
+    Ray must be initialised. A run that fails, or whose adapter is refused, does not stop the others.
 
     Args:
         workspace: Where everything is read and written.
@@ -133,7 +139,7 @@ def train_adapters(
         on_progress: Called about every two seconds for each run.
 
     Raises:
-        ConflictError: An adapter is worse than the one it would replace (the pool keeps it).
+        ConflictError: Another process published at the same time (the pool keeps the adapters).
     """
     outcomes: dict[str, TrainOutcome] = {}
     for stage in stages:
@@ -142,8 +148,8 @@ def train_adapters(
         specs = [replace(spec, workers=resources.workers_per_language) for spec in ready]
         for outcome in _run_all(workspace, specs, resources, on_progress):
             outcomes[outcome.language] = outcome
-    release = _publish(workspace, outcomes.values(), force) if publish else None
-    return TrainReport(outcomes=tuple(outcomes.values()), release=release)
+    report = TrainReport(outcomes=tuple(outcomes.values()))
+    return _published(workspace, report, force) if publish else report
 
 
 def _continued(
@@ -213,19 +219,7 @@ def _outcome_of(reference: Any, spec: RunSpec) -> TrainOutcome:
         outcome: TrainOutcome = ray.get(reference)
         return outcome
     except Exception as error:  # whatever one run dies of, the others go on
-        return TrainOutcome(language=spec.language, run=spec.run_name, error=_reason(error))
-
-
-def _reason(error: BaseException) -> str:
-    """Returns the innermost message: the user's mistake rather than Ray's account of it."""
-    while True:
-        inner = getattr(error, "cause", None) or error.__cause__
-        failures = getattr(error, "worker_failures", None)
-        if failures:
-            inner = next(iter(failures.values()))
-        if not isinstance(inner, BaseException) or isinstance(error, RetrieveAllError):
-            return f"{type(error).__name__}: {error}".strip()
-        error = inner
+        return TrainOutcome(language=spec.language, run=spec.run_name, error=attempts.reason(error))
 
 
 def _read_progress(workspace: Workspace, spec: RunSpec) -> tuple[int, int] | None:
@@ -236,15 +230,18 @@ def _read_progress(workspace: Workspace, spec: RunSpec) -> tuple[int, int] | Non
     return values["step"], values["total_steps"]
 
 
-def _publish(workspace: Workspace, outcomes: Any, force: bool) -> int | None:
+def _published(workspace: Workspace, report: TrainReport, force: bool) -> TrainReport:
+    """Publishes what succeeded; returns the report with what became of that."""
     wishes = [
         Publication(language=o.language, adapter=o.adapter, index=o.index)
-        for o in outcomes
+        for o in report.outcomes
         if o.adapter is not None
     ]
     if not wishes:
-        return None
-    return workspace.releases.publish_many(wishes, created_at=_now(), force=force).number
+        return report
+    done = workspace.releases.publish_many(wishes, created_at=_now(), force=force)
+    number = done.release.number if len(done.refused) < len(wishes) else None
+    return replace(report, release=number, refused=done.refused)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -257,7 +254,18 @@ def _fit(workspace: Workspace, spec: RunSpec, resources: Resources) -> TrainOutc
         # where `gc` took the adapter, Ray Train hands out the finished run's checkpoint again
         if kept.adapter is not None and workspace.pool.has(kept.adapter):
             return replace(kept, reused=True, seconds=0.0)
-    trainer = TorchTrainer(
+    result = attempts.fit(lambda: _trainer(workspace, spec, resources), max_failures=resources.max_failures)
+    checkpoint = result.checkpoint
+    assert checkpoint is not None  # the loop's last report carries one
+    with checkpoint.as_directory() as folder:
+        outcome = _pooled(workspace, spec, Path(folder))
+    outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
+    run.write_json(RESULT, outcome.to_dict())
+    return outcome
+
+
+def _trainer(workspace: Workspace, spec: RunSpec, resources: Resources) -> TorchTrainer:
+    return TorchTrainer(
         _worker_loop,
         train_loop_config={"workspace": workspace, "spec": spec, "device": resources.device},
         scaling_config=resources.scaling,
@@ -265,17 +273,10 @@ def _fit(workspace: Workspace, spec: RunSpec, resources: Resources) -> TrainOutc
             name=spec.run_name,
             storage_path=workspace.runs.root,
             storage_filesystem=workspace.runs.filesystem,
-            failure_config=FailureConfig(max_failures=resources.max_failures),
+            failure_config=FailureConfig(max_failures=0),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    checkpoint = trainer.fit().checkpoint
-    assert checkpoint is not None  # the loop's last report carries one
-    with checkpoint.as_directory() as folder:
-        outcome = _pooled(workspace, spec, Path(folder))
-    outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
-    run.write_json(RESULT, outcome.to_dict())
-    return outcome
 
 
 def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutcome:

@@ -13,7 +13,7 @@ from retrieveall.cli.session import Session
 
 if TYPE_CHECKING:
     from retrieveall.lora.pool import PoolAdapter
-    from retrieveall.lora.releases import Release
+    from retrieveall.lora.release import Release
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from retrieveall.training.adapter import AdapterTrainingConfig
     from retrieveall.workspace import Workspace
     from train_jobs.train_adapters import TrainReport
+
+EXIT_REFUSED: Final = 3
+"""All was trained, but not all of it published."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +85,8 @@ def train(
     """Trains one adapter per language, side by side as far as the resources reach, and publishes them.
 
     Killed, it goes on where it stopped when the same command is given again; what is finished is not trained
-    twice unless data, settings or base changed. RAY_ADDRESS sends the work to a cluster.
+    twice unless data, settings or base changed. An adapter that is worse on dev than the one it would replace
+    stays in the pool, unpublished: exit code 3. RAY_ADDRESS sends the work to a cluster.
 
     \b
     Examples:
@@ -125,8 +129,8 @@ def train(
     failed = [outcome for outcome in report.outcomes if outcome.error]
     for outcome in failed:
         note(f"retrieveall: error: {outcome.language}: {outcome.error}")
-    if failed:
-        raise typer.Exit(1)
+    if failed or report.refused:
+        raise typer.Exit(1 if failed else EXIT_REFUSED)
 
 
 def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
@@ -205,3 +209,5 @@ def show_training(report: TrainReport) -> None:
     print_table(["language", "adapter", "dev F1 [95 %]", "time"], rows)
     if report.release is not None:
         print_line(f"release {report.release}")
+    for reason in report.refused.values():
+        print_line(f"not published: {reason}")

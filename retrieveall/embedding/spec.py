@@ -37,6 +37,11 @@ class EmbedderSpec:
     base_digest: str | None = None
     centre: tuple[float, ...] | None = None
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether a model must be loaded to embed."""
+        return self.name != "ngram"
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields that this embedder uses, as plain JSON types."""
         fields = ("dimensions", "lengths") if self.name == "ngram" else ("model", "base_digest", "centre")

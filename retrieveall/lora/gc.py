@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from retrieveall.errors import InputError
 from retrieveall.frozen import to_dict
 from retrieveall.lora.pool import CARD_FILE
-from retrieveall.lora.releases import INDEX_MARKER, Release, Releases
+from retrieveall.lora.release import Release
+from retrieveall.lora.releases import INDEX_MARKER, Releases
 from retrieveall.storage import TEMPORARY_PREFIX, Store, StoredFile
 
 if TYPE_CHECKING:

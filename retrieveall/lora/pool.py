@@ -15,6 +15,7 @@ from typing import Any
 
 from retrieveall.digests import digest_json
 from retrieveall.errors import InputError, NotFoundError
+from retrieveall.folders import fetch_folder, publish_folder, temporary_folder
 from retrieveall.languages import check_language
 from retrieveall.lora.card import AdapterCard, check_card, read_card
 from retrieveall.lora.peft_files import CONFIG_FILE, WEIGHTS_FILE, PeftFiles, check_peft_files
@@ -74,11 +75,11 @@ class AdapterPool:
         check_card(card)
         files = check_peft_files(Path(folder), base_model=card.base_model)
         digest = adapter_digest(files, card)
-        with self.store.temporary_folder() as temporary:
+        with temporary_folder(self.store) as temporary:
             (temporary / CONFIG_FILE).write_bytes(json_bytes(files.config))
             shutil.copyfile(Path(folder) / WEIGHTS_FILE, temporary / WEIGHTS_FILE)
             (temporary / CARD_FILE).write_bytes(json_bytes(card.to_dict()))
-            self.store.publish_folder(temporary, f"{card.language}/{digest}", marker=CARD_FILE)
+            publish_folder(self.store, temporary, f"{card.language}/{digest}", marker=CARD_FILE)
         return digest
 
     def get(self, digest: str) -> PoolAdapter:
@@ -119,7 +120,7 @@ class AdapterPool:
             NotFoundError: There is no such adapter.
         """
         language = self._language_of(digest)
-        return self.store.fetch_folder(f"{language}/{digest}", digest, cache=self.cache)
+        return fetch_folder(self.store, f"{language}/{digest}", digest, cache=self.cache)
 
     def verify(self, digest: str) -> PoolAdapter:
         """Reads an adapter whole and checks that it still is what its name says.

@@ -13,80 +13,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from retrieveall.errors import ConflictError, IncompatibleArtefactError, InputError, NotFoundError
-from retrieveall.frozen import from_dict, to_dict
 from retrieveall.languages import POLYGLOT, check_language
 from retrieveall.lora.card import DevScores, check_compatible
 from retrieveall.lora.pool import AdapterPool
+from retrieveall.lora.release import Release, ReleaseEntry, read_release
 from retrieveall.names import check_digest
 from retrieveall.storage import Store, json_bytes
 
-RELEASE_FORMAT_VERSION = 1
 CURRENT_FILE = "CURRENT"
 INDEX_MARKER = "manifest.json"
 
 _NUMBER_FILE = re.compile(r"([1-9][0-9]{0,11})\.json")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReleaseEntry:
-    """What answers for one language.
-
-    Attributes:
-        adapter: Digest of the adapter.
-        index: Digest of the index; None tags with prompts without examples.
-        pinned: Held by `Releases.pin`: publishing another adapter needs ``force``.
-    """
-
-    adapter: str
-    index: str | None
-    pinned: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Release:
-    """One consistent set of adapters and indexes.
-
-    Attributes:
-        number: 1, 2, 3 …; 0 is the empty release before the first.
-        base_digest: The base of all its adapters; None where it has none.
-        embedder_digest: The embedder of all its indexes; None where it has none.
-        prompt_format: Of all its adapters; None where it has none.
-        created_at: ISO 8601 time, passed in.
-        action: What made it, for people, such as ``publish nl``.
-        restored_from: The release that `Releases.rollback` copied, if it did.
-    """
-
-    number: int
-    languages: Mapping[str, ReleaseEntry] = field(default_factory=dict)
-    base_digest: str | None = None
-    embedder_digest: str | None = None
-    prompt_format: str | None = None
-    created_at: str = ""
-    action: str = ""
-    restored_from: int | None = None
-    format_version: int = RELEASE_FORMAT_VERSION
-
-    def entry(self, language: str) -> ReleaseEntry:
-        """Returns what answers for a language.
-
-        Raises:
-            NotFoundError: Nothing does.
-        """
-        if language not in self.languages:
-            raise NotFoundError(
-                f"Release {self.number} has no adapter for {language!r}; it has"
-                f" {', '.join(sorted(self.languages)) or 'none'}. Publish one:"
-                " `retrieveall adapters publish`."
-            )
-        return self.languages[language]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the release as JSON values."""
-        return to_dict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +37,19 @@ class Publication:
     language: str
     adapter: str
     index: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """What became of wishes.
+
+    Attributes:
+        release: The release that holds what was not refused.
+        refused: Language to the reason why its wish was not granted; it keeps what it had.
+    """
+
+    release: Release
+    refused: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +104,7 @@ class Releases:
                 f"There is no release {number} in {self.store.uri!r}; the current one is"
                 f" {self.current_number()}. `retrieveall adapters list` shows what there is."
             )
-        return _read_release(self.store.read_json(path), number, f"{self.store.uri}/{path}")
+        return read_release(self.store.read_json(path), number, f"{self.store.uri}/{path}")
 
     def history(self) -> tuple[Release, ...]:
         """Returns all releases, oldest first."""
@@ -160,23 +114,34 @@ class Releases:
     def publish(
         self, language: str, adapter: str, index: str | None, *, created_at: str, force: bool = False
     ) -> Release:
-        """Makes an adapter and an index answer for a language. See `publish_many`."""
-        wish = Publication(language=language, adapter=adapter, index=index)
-        return self.publish_many([wish], created_at=created_at, force=force)
+        """Makes an adapter and an index answer for a language. See `publish_many`.
 
-    def publish_many(self, wishes: Sequence[Publication], *, created_at: str, force: bool = False) -> Release:
-        """Publishes for several languages in one release, all or none; nothing new writes nothing.
+        Raises:
+            ConflictError: The wish is refused, or another writer was faster.
+        """
+        wish = Publication(language=language, adapter=adapter, index=index)
+        published = self.publish_many([wish], created_at=created_at, force=force)
+        for reason in published.refused.values():
+            raise ConflictError(reason)
+        return published.release
+
+    def publish_many(
+        self, wishes: Sequence[Publication], *, created_at: str, force: bool = False
+    ) -> Published:
+        """Publishes for several languages in one release; nothing new writes nothing.
+
+        A wish is refused where the adapter's dev F1 is below the lower bound of the one it replaces, or
+        where a pin holds. The others are published all or none.
 
         Args:
             wishes: At most one per language, at least one.
             created_at: ISO 8601 time.
-            force: Also publish what is worse than what it replaces, or where a pin holds; frees the pin.
+            force: Refuse nothing; frees the pin.
 
         Raises:
             InputError: A language twice, or an adapter of another language.
             NotFoundError: An adapter or index does not exist.
-            ConflictError: The adapter's dev F1 is below the lower bound of the one it replaces, a pin
-                holds, or another writer was faster.
+            ConflictError: Another writer was faster.
             IncompatibleArtefactError: The release would mix bases, embedders or prompt formats.
         """
         wishes = [replace(wish, language=check_language(wish.language)) for wish in wishes]
@@ -185,13 +150,16 @@ class Releases:
         before = self.current()
         for wish in wishes:
             self._check_wish(wish)
-            if not force:
-                self._check_replaces(wish, before.languages.get(wish.language))
-        entries = {wish.language: _entry(wish, before, force) for wish in wishes}
+        refused = {} if force else self._refused(wishes, before)
+        entries = {w.language: _entry(w, before, force) for w in wishes if w.language not in refused}
         if all(before.languages.get(language) == entry for language, entry in entries.items()):
-            return before
+            return Published(release=before, refused=refused)
         action = f"publish {', '.join(sorted(entries))}" + (" --force" if force else "")
-        return self._commit(before, {**before.languages, **entries}, action, created_at)
+        try:
+            release = self._commit(before, {**before.languages, **entries}, action, created_at)
+        except IncompatibleArtefactError as error:  # what was refused may be what does not fit any more
+            raise IncompatibleArtefactError(" ".join([str(error), *refused.values()])) from None
+        return Published(release=release, refused=refused)
 
     def pin(self, language: str, adapter: str, *, created_at: str) -> Release:
         """Makes a chosen adapter answer for a language, better or worse, and holds it there.
@@ -295,18 +263,24 @@ class Releases:
         digest = manifest.get("embedder_digest") if isinstance(manifest, dict) else None
         return check_digest(digest) if isinstance(digest, str) else None
 
-    def _check_replaces(self, wish: Publication, in_use: ReleaseEntry | None) -> None:
+    def _refused(self, wishes: Sequence[Publication], before: Release) -> dict[str, str]:
+        """Returns for each language whose wish is not granted the reason."""
+        reasons = {
+            wish.language: self._objection(wish, before.languages.get(wish.language)) for wish in wishes
+        }
+        return {language: reason for language, reason in reasons.items() if reason is not None}
+
+    def _objection(self, wish: Publication, in_use: ReleaseEntry | None) -> str | None:
         if in_use is None or in_use.adapter == wish.adapter:
-            return
+            return None
         if in_use.pinned:
-            raise ConflictError(
-                f"{wish.language} is pinned to adapter {in_use.adapter}. Publish with --force (force=True) to"
-                " replace and free it."
-            )
+            held = f"{wish.language}: pinned to adapter {in_use.adapter}"
+            return f"{held}. To replace and free it: {_forced(wish)}"
         old = self.pool.get(in_use.adapter).card.dev_for(wish.language)
         new = self.pool.get(wish.adapter).card.dev_for(wish.language)
-        if old is not None and (new is None or new.f1 < old.f1_low):
-            raise ConflictError(_worse(wish, in_use, old, new))
+        if old is None or (new is not None and new.f1 >= old.f1_low):
+            return None
+        return _worse(wish, in_use, old, new)
 
     def _commit(
         self,
@@ -348,22 +322,6 @@ class Releases:
         }
 
 
-def _read_release(values: Any, number: int, source: str) -> Release:
-    version = values.get("format_version") if isinstance(values, dict) else None
-    if version not in (None, RELEASE_FORMAT_VERSION):
-        raise IncompatibleArtefactError(
-            f"{source} has format_version {version!r}, this retrieveall reads {RELEASE_FORMAT_VERSION}."
-        )
-    release = from_dict(Release, values, source=source, error=InputError)
-    if release.number != number:
-        raise InputError(f"{source} says that it is release {release.number}. Restore it from a copy.")
-    for language, entry in release.languages.items():
-        check_language(language)
-        for digest in (entry.adapter, *([entry.index] if entry.index else [])):
-            check_digest(digest)
-    return release
-
-
 def _entry(wish: Publication, before: Release, force: bool) -> ReleaseEntry:
     """A new index beside the same adapter leaves a pin where it is."""
     in_use = before.languages.get(wish.language)
@@ -391,6 +349,9 @@ def _worse(wish: Publication, in_use: ReleaseEntry, old: DevScores, new: DevScor
     score = "no dev score" if new is None else f"dev F1 {new.f1:.4f}"
     return (
         f"{wish.language}: adapter {wish.adapter} has {score}, below {old.f1_low:.4f}, the lower bound of"
-        f" {in_use.adapter} (dev F1 {old.f1:.4f}), which it would replace. Publish it with --force"
-        " (force=True) if that is meant."
+        f" {in_use.adapter} (dev F1 {old.f1:.4f}), which it would replace. If that is meant: {_forced(wish)}"
     )
+
+
+def _forced(wish: Publication) -> str:
+    return f"`retrieveall adapters publish {wish.language}@{wish.adapter} --force` (force=True)."

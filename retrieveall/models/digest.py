@@ -15,7 +15,8 @@ from typing import Final
 
 from retrieveall.digests import digest_bytes, digest_file, digest_parts
 from retrieveall.errors import NotFoundError
-from retrieveall.storage import Store, cache_folder, json_bytes
+from retrieveall.folders import cache_folder
+from retrieveall.storage import Store, json_bytes
 
 _CONFIG: Final = "config.json"
 _TOKENIZER: Final = frozenset(

@@ -164,7 +164,11 @@ def _likeness(surface: str, mention: str) -> float:
 
 def _left(sources: Rows, excluded: Rows) -> Rows:
     """The sources that are not excluded."""
-    return sources[~np.isin(sources, excluded)] if len(excluded) else sources
+    if not len(excluded):
+        return sources
+    # nearly always one sentence is excluded, and `isin` takes many times as long
+    gone = sources == excluded[0] if len(excluded) == 1 else np.isin(sources, excluded)
+    return sources[~gone]
 
 
 def _hit(row: int, similarity: float, span: Span, frequency: int, surface_frequency: int, source: int) -> Hit:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from retrieveall.embedding.protocol import Embedder, Vectors
 from retrieveall.errors import IncompatibleArtefactError, NotFoundError
+from retrieveall.folders import fetch_folder
 from retrieveall.retrieval.entity_search import (
     SPAN_POOL,
     SpanQueries,
@@ -218,7 +219,8 @@ def corpus_indexes(store: Store, corpus: str) -> dict[str, str]:
 def open_parts(store: Store, path: str, digest: str, embedder: Embedder) -> LanguageIndex:
     """Opens rows and vectors, whether or not the manifest stands there yet (the build does so)."""
     folders = {
-        name: store.fetch_folder(f"{path}/{name}", f"index-{digest}-{name}") for name in ("context", "entity")
+        name: fetch_folder(store, f"{path}/{name}", f"index-{digest}-{name}")
+        for name in ("context", "entity")
     }
     contexts = ContextRows(_rows(folders["context"], CONTEXT_SCHEMA))
     return LanguageIndex(
