@@ -48,9 +48,8 @@ def test_all_but_the_names_stays(number: int, seed: int) -> None:
 def test_names_are_new_and_never_the_same_for_long() -> None:
     drawn = [draw_names(TRAIN[0], MAKER, 1.0, random.Random(seed))["Frankfurt"] for seed in range(200)]
     assert len(set(drawn)) > 20
-    words = {word for sentence in TRAIN for mention in mentions(sentence) for word in mention.split()}
-    assert {name[0] for name in drawn} <= {word[0] for word in words}
-    assert {name[-1] for name in drawn} <= {word[-1].lower() for word in words}
+    assert {name[0] for name in drawn} == {"F", "B", "H"}
+    assert {name[-1] for name in drawn} == {"t", "n", "m"}
 
 
 def test_no_mention_is_renamed_at_rate_zero_and_a_share_of_them_in_between() -> None:
@@ -63,20 +62,27 @@ def test_no_mention_is_renamed_at_rate_zero_and_a_share_of_them_in_between() -> 
     ("mention", "kept"), [("Otto van der Aa", ["van", "der"]), ("NATO", []), ("Möbel & Co.", ["&"])]
 )
 def test_the_frame_of_a_name_stays(mention: str, kept: list[str]) -> None:
-    made = MAKER.make(mention, random.Random(3))
+    made = MAKER.make(mention, "PER", random.Random(3))
     assert [word for word in made.split() if word in mention.split()] == kept
     assert mention.isupper() == made.isupper()
 
 
-def test_where_there_are_no_words_to_take_names_stay() -> None:
-    assert NameMaker([]).make("Nokia", random.Random(0)) == "Nokia"
+def test_words_that_many_names_share_stay() -> None:
+    clubs = [annotated(f"[FC {name}](ORG) lost .") for name in ("Halle", "Essen", "Bochum")]
+    made = {NameMaker(clubs).make("FC Halle", "ORG", random.Random(seed)) for seed in range(20)}
+    assert {name.split()[0] for name in made} == {"FC"}
+    assert len(made) > 5
+
+
+def test_a_label_without_words_keeps_its_names() -> None:
+    assert MAKER.make("Nokia", "PROD", random.Random(0)) == "Nokia"
 
 
 def test_scripts_without_case_and_spaces_are_renamed() -> None:
     maker = NameMaker([annotated("[北京大学](ORG)在[上海](LOC)。"), annotated("[东海银行](ORG)。")])
-    made = {maker.make("北京大学", random.Random(seed)) for seed in range(50)}
+    made = {maker.make("北京大学", "ORG", random.Random(seed)) for seed in range(50)}
     assert len(made) > 5
-    assert all(set(name) <= set("北京大学上海东海银行") for name in made)
+    assert all(set(name) <= set("北京大学东海银行") for name in made)
 
 
 def test_examples_carry_the_same_names_in_both_text_forms() -> None:
