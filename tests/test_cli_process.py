@@ -44,3 +44,22 @@ def test_another_error_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ConnectionError, match="no cluster"):
         process._start_ray(address="10.0.0.1:6379")
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("address", "ours"), [("", True), ("10.0.0.1:6379", False)])
+def test_a_cluster_is_not_ours(monkeypatch: pytest.MonkeyPatch, address: str, ours: bool) -> None:
+    calls = starts(monkeypatch, None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with process.ray_running() as ray_is_ours:
+        assert ray_is_ours is ours
+    assert len(calls) == 1
+
+
+def test_a_ray_that_runs_already_is_used_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = starts(monkeypatch)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "shutdown", lambda: pytest.fail("it is not ours to end"))
+    with process.ray_running() as ray_is_ours:
+        assert ray_is_ours is False
+    assert not calls

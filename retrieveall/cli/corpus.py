@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,12 +20,20 @@ from retrieveall.cli.flags import (
     SplitChoice,
     split_list,
 )
+from retrieveall.cli.groups import grouped
 from retrieveall.cli.output import libraries_on_stderr, note, print_json, print_line, print_table
 from retrieveall.cli.progress import progress_bar
 from retrieveall.cli.session import Session
 
 if TYPE_CHECKING:
-    from retrieveall.corpus import CorpusAudit, CorpusManifest, ImportReport
+    from retrieveall.corpus import (
+        ConllFormat,
+        CorpusAudit,
+        CorpusManifest,
+        HuggingFaceFormat,
+        ImportReport,
+        TagReading,
+    )
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Import tagged text, list what there is, audit it."
@@ -33,7 +42,74 @@ app = typer.Typer(
 _SHOWN_PROBLEMS = 20
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeepFlags:
+    """What of the source becomes the corpus."""
+
+    label_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help='JSON {"PER": ["PERSON", …], …}; other types are listed and dropped.'
+        ),
+    ] = None
+    split: Annotated[SplitChoice | None, typer.Option(help="The split that a single file is.")] = None
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="List broken sentences and go on.")] = False
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a different corpus of this name and language.")
+    ] = False
+    detokenise: Annotated[
+        bool, typer.Option(help="Also keep each sentence as people write it (`Paris.`, not `Paris .`).")
+    ] = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TagFlags:
+    """How tokens and tags are read from conll and hf."""
+
+    scheme: Annotated[SchemeChoice, typer.Option(help="conll, hf: how tags mark a mention.")] = "auto"
+    repair_tags: Annotated[
+        bool, typer.Option("--repair-tags", help="conll, hf: read forbidden tags as conlleval does; counted.")
+    ] = False
+    joining: Annotated[JoiningChoice, typer.Option(help="conll, hf: how tokens become text.")] = "auto"
+    config: Annotated[str | None, typer.Option(help="hf: configuration. [default: the language's]")] = None
+    token_column: Annotated[
+        str | None, typer.Option(help="conll: number from 0, negative from the end [default: 0]; hf: name.")
+    ] = None
+    tag_column: Annotated[
+        str | None, typer.Option(help="conll: number [default: -1]; hf: name. [default: found by its type]")
+    ] = None
+
+    def reading(self) -> TagReading:
+        """Returns how tags become mentions and tokens text."""
+        from retrieveall.corpus import TagReading
+
+        return TagReading(scheme=self.scheme, repair_tags=self.repair_tags, joining=self.joining)
+
+    def conll(self) -> ConllFormat:
+        """Returns the layout of a CoNLL file.
+
+        Raises:
+            InputError: A column is no number.
+        """
+        from retrieveall.corpus import ConllFormat
+
+        token, tag = _column(self.token_column, 0), _column(self.tag_column, -1)
+        return ConllFormat(token_column=token, tag_column=tag, reading=self.reading())
+
+    def huggingface(self) -> HuggingFaceFormat:
+        """Returns the layout of a Hugging Face data set."""
+        from retrieveall.corpus import HuggingFaceFormat
+
+        return HuggingFaceFormat(
+            config=self.config,
+            token_column=self.token_column,
+            tag_column=self.tag_column,
+            reading=self.reading(),
+        )
+
+
 @app.command("import")
+@grouped
 def import_(
     context: typer.Context,
     path: Annotated[
@@ -45,32 +121,8 @@ def import_(
     format: Annotated[FormatChoice, typer.Option(help="What PATH holds.")],
     language: Annotated[str, typer.Option(help="BCP-47 code of the sentences, such as nl or zh-hans.")],
     name: Annotated[str, typer.Option(help="What the corpus is called from now on.")],
-    label_map: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help='JSON {"PER": ["PERSON", …], …}; other types are listed and dropped.'
-        ),
-    ] = None,
-    split: Annotated[SplitChoice | None, typer.Option(help="The split that a single file is.")] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="List broken sentences and go on.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a different corpus of this name and language.")
-    ] = False,
-    scheme: Annotated[SchemeChoice, typer.Option(help="conll, hf: how tags mark a mention.")] = "auto",
-    repair_tags: Annotated[
-        bool, typer.Option("--repair-tags", help="conll, hf: read forbidden tags as conlleval does; counted.")
-    ] = False,
-    joining: Annotated[JoiningChoice, typer.Option(help="conll, hf: how tokens become text.")] = "auto",
-    detokenise: Annotated[
-        bool, typer.Option(help="Also keep each sentence as people write it (`Paris.`, not `Paris .`).")
-    ] = True,
-    config: Annotated[str | None, typer.Option(help="hf: configuration. [default: the language's]")] = None,
-    token_column: Annotated[
-        str | None, typer.Option(help="conll: number from 0, negative from the end [default: 0]; hf: name.")
-    ] = None,
-    tag_column: Annotated[
-        str | None, typer.Option(help="conll: number [default: -1]; hf: name. [default: found by its type]")
-    ] = None,
+    keep: KeepFlags,
+    tags: TagFlags,
     as_json: JsonFlag = False,
 ) -> None:
     """Imports one language of a corpus.
@@ -84,26 +136,12 @@ def import_(
       retrieveall corpus import news.jsonl --format jsonl --language de --name news --label-map map.json
       retrieveall corpus import unimelb-nlp/wikiann --format hf --language sw --name wikiann
     """
-    from retrieveall.corpus import ConllFormat, HuggingFaceFormat, ImportOptions, TagReading, import_corpus
+    from retrieveall.corpus import ConllFormat, ImportOptions, import_corpus
 
-    reading = TagReading(scheme=scheme, repair_tags=repair_tags, joining=joining)
-    conll = (
-        ConllFormat(
-            token_column=_column(token_column, 0), tag_column=_column(tag_column, -1), reading=reading
-        )
-        if format == "conll"
-        else ConllFormat()
-    )
     options = ImportOptions(
-        split=split,
-        label_map=label_map,
-        skip_bad=skip_bad,
-        force=force,
-        detokenise=detokenise,
-        conll=conll,
-        huggingface=HuggingFaceFormat(
-            config=config, token_column=token_column, tag_column=tag_column, reading=reading
-        ),
+        **asdict(keep),
+        conll=tags.conll() if format == "conll" else ConllFormat(),  # columns of hf are names
+        huggingface=tags.huggingface(),
     )
     with libraries_on_stderr(), progress_bar(f"importing {name}/{language}") as move:
         report = import_corpus(

@@ -44,17 +44,20 @@ def keep_pages() -> None:
 
 
 @contextlib.contextmanager
-def ray_running() -> Iterator[None]:
+def ray_running() -> Iterator[bool]:
     """Connects to the cluster that ``RAY_ADDRESS`` names, or starts Ray on this machine for the block.
 
     A Ray that is running in this process already is used and left running.
+
+    Yields:
+        Whether Ray was started for the block, and ends with it.
     """
     import logging
 
     import ray
 
     if ray.is_initialized():
-        yield
+        yield False
         return
     local = not os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"include_dashboard": False} if local else {}
@@ -63,7 +66,7 @@ def ray_running() -> Iterator[None]:
     )
     _keep_logs_in_files()
     try:
-        yield
+        yield local
     finally:
         ray.shutdown()
 

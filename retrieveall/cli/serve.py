@@ -114,7 +114,7 @@ def serve_until_interrupted(
 
     args = pinned(args)  # says what is wrong before Ray starts, which takes seconds
     check_free(host, port)
-    with ray_running(), interrupted() as stopped:
+    with ray_running() as ray_is_ours, interrupted() as stopped:
         generator = args.generator.model_copy(update={"gpus": _gpus(gpus)})
         try:
             with libraries_on_stderr(), progress_bar("starting the service"):
@@ -123,7 +123,7 @@ def serve_until_interrupted(
             stopped.wait()
         finally:
             note("retrieveall: stopping the service")
-            stop_service()
+            stop_service(ray_ends_too=ray_is_ours)
 
 
 def print_service(url: str, release: int | None) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from retrieveall.cli.flags import BaseModelFlag, CorpusFlag, JsonFlag, LanguagesFlag, OnOff, split_list
+from retrieveall.cli.groups import grouped
 from retrieveall.cli.output import dev_text, libraries_on_stderr, note, print_json, print_line, print_table
 from retrieveall.cli.process import ray_running
 from retrieveall.cli.progress import progress_bars
@@ -48,8 +49,44 @@ class TrainRequest:
     max_failures: int = 2
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecipeFlags:
+    """Fields of `AdapterTrainingConfig` that a user may want to change; None leaves them."""
+
+    rank: Annotated[int | None, typer.Option(help="Rank of the LoRA: 8, 16, 32, 64 or 128.")] = None
+    alpha: Annotated[
+        int | None, typer.Option(help="The update is alpha / rank · B A. [default: 2 · rank]")
+    ] = None
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training sentences.")] = None
+    batch_rows: Annotated[int | None, typer.Option(help="Sentences of one forward pass.")] = None
+    accumulate: Annotated[int | None, typer.Option(help="Forward passes of one step.")] = None
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.")] = None
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and dropped examples.")] = None
+
+    def given(self) -> dict[str, Any]:
+        """Returns the flags that were given; a rank alone sets alpha too."""
+        flags = asdict(self)
+        if self.rank is not None and self.alpha is None:
+            flags["alpha"] = 2 * self.rank
+        return {name: value for name, value in flags.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerFlags:
+    """What each run may use, see `train_adapters.Resources`."""
+
+    workers_per_language: Annotated[int, typer.Option(help="Workers that share one adapter's batches.")] = 1
+    cpus_per_worker: Annotated[int, typer.Option(help="CPUs, and threads of torch, of one worker.")] = 1
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="GPUs of one worker. [default: 1 where there is one, else 0]")
+    ] = None
+    max_failures: Annotated[int, typer.Option(help="Restarts of a run whose worker died.")] = 2
+
+
+@grouped
 def train(
     context: typer.Context,
+    *,
     corpus: CorpusFlag = None,
     languages: LanguagesFlag = None,
     strategy: Annotated[str, typer.Option(help="Which adapters are made from which languages.")] = (
@@ -65,21 +102,8 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="Publish even what is worse on dev than what it replaces.")
     ] = False,
-    rank: Annotated[int | None, typer.Option(help="Rank of the LoRA: 8, 16, 32, 64 or 128.")] = None,
-    alpha: Annotated[
-        int | None, typer.Option(help="The update is alpha / rank · B A. [default: 2 · rank]")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training sentences.")] = None,
-    batch_rows: Annotated[int | None, typer.Option(help="Sentences of one forward pass.")] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Forward passes of one step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and dropped examples.")] = None,
-    workers_per_language: Annotated[int, typer.Option(help="Workers that share one adapter's batches.")] = 1,
-    cpus_per_worker: Annotated[int, typer.Option(help="CPUs, and threads of torch, of one worker.")] = 1,
-    gpus_per_worker: Annotated[
-        float | None, typer.Option(help="GPUs of one worker. [default: 1 where there is one, else 0]")
-    ] = None,
-    max_failures: Annotated[int, typer.Option(help="Restarts of a run whose worker died.")] = 2,
+    recipe: RecipeFlags,
+    workers: WorkerFlags,
     as_json: JsonFlag = False,
 ) -> None:
     """Trains one adapter per language, side by side as far as the resources reach, and publishes them.
@@ -95,15 +119,6 @@ def train(
       retrieveall train --base-model Qwen/Qwen3-1.7B --rank 16 --gpus-per-worker 1
       retrieveall train --examples off --no-publish           a rival for the table
     """
-    flags = {
-        "rank": rank,
-        "alpha": alpha if alpha is not None or rank is None else 2 * rank,
-        "epochs": epochs,
-        "batch_rows": batch_rows,
-        "accumulate": accumulate,
-        "learning_rate": learning_rate,
-        "seed": seed,
-    }
     request = TrainRequest(
         corpus=corpus,
         languages=split_list(languages),
@@ -112,13 +127,10 @@ def train(
         examples=examples == "on",
         train_limit=train_limit,
         dev_limit=dev_limit,
-        recipe={name: value for name, value in flags.items() if value is not None},
+        recipe=recipe.given(),
         publish=publish,
         force=force,
-        workers_per_language=workers_per_language,
-        cpus_per_worker=cpus_per_worker,
-        gpus_per_worker=gpus_per_worker,
-        max_failures=max_failures,
+        **asdict(workers),
     )
     with libraries_on_stderr():
         report = run_training(Session.of(context).open(), request)
