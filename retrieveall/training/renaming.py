@@ -61,7 +61,7 @@ class NameMaker:
         )
 
     def _is_own(self, word: str) -> bool:
-        """False for words that tell what a name is: shared ones, such as *von*, of punctuation, of one letter."""
+        """False for words that tell what a name is: shared ones, *von*, punctuation, single letters."""
         return word not in self._shared and len(word) > 1 and word[0].isalnum() and not word[0].islower()
 
 
