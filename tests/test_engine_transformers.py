@@ -175,7 +175,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("alone"), "llama", max_batch_rows=16, adapter_capacity=3)
+    made = World(tmp_path_factory.mktemp("alone"), "llama", max_batch_rows=16, adapter_bytes=3 * LARGEST_BYTES)
     yield made
     made.engine.close()
 
@@ -317,7 +317,7 @@ def test_more_adapters_than_fit_take_turns(llama: World) -> None:
 
 def test_rows_put_back_outlive_a_pass_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One adapter fits at a time, so the second row waits while the first one's pass breaks."""
-    world = World(tmp_path, "llama", adapter_capacity=1)
+    world = World(tmp_path, "llama", adapter_bytes=LARGEST_BYTES)
     whole = world.engine._running.join
 
     def broken_once(rows: Any) -> None:
