@@ -113,7 +113,7 @@ class AdapterBank:
             for keys in wanted:
                 spared.update(keys)
                 standings.append(self._standing(keys, spared))
-            if Standing.COMING in standings:
+            if set(standings) - {Standing.HELD}:
                 self._changed.notify()
             return standings
 
