@@ -18,7 +18,7 @@ from retrieveall.errors import DeadlineExceeded, EngineClosed, MemoryLimitError,
 from tests.engine_world import TIMEOUT_S, World, spans_of
 from tests.models import SENTENCES
 
-EN_BYTES, DE_BYTES = 65_536, 131_072  # of `ADAPTERS` in float64
+DE_BYTES = 131_072  # of the largest of `ADAPTERS` in float64; `en` has half of that
 
 
 @pytest.fixture
@@ -127,6 +127,21 @@ def test_adapters_that_never_fit_together_are_refused_with_the_numbers(world: Wo
         assert isinstance(error, MemoryLimitError)
         assert needed in str(error) and "131,072" in str(error)
     assert spans_of(futures[2].result(TIMEOUT_S)) == world.expected(good)
+
+
+def test_rows_that_wait_outlive_a_pass_that_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no room for `de` beside `en`, so the second row waits while the first one's pass breaks."""
+    whole = world.engine._running.join
+
+    def broken_once(rows: Any) -> None:
+        monkeypatch.setattr(world.engine._running, "join", whole)
+        raise RuntimeError("the pass broke off")
+
+    monkeypatch.setattr(world.engine._running, "join", broken_once)
+    futures = [world.engine.submit(row(world, digest)) for digest in ("en", "de")]
+    assert isinstance(futures[0].exception(TIMEOUT_S), RuntimeError)
+    assert spans_of(futures[1].result(TIMEOUT_S)) == world.expected(row(world, "de"))
+    assert world.engine.stats().adapters == ("de",)  # the failed row let go of `en`
 
 
 def test_a_reload_in_mid_flight_keeps_every_row_with_its_digest(
