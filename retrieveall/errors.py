@@ -48,6 +48,10 @@ class Overloaded(RetrieveAllError, RuntimeError):
     """The engine's queue is full: try again after the seconds named in the message."""
 
 
+class MemoryLimitError(RetrieveAllError, MemoryError):
+    """A row or an adapter needs more memory than the engine may take; the message has the numbers."""
+
+
 class DeadlineExceeded(RetrieveAllError, TimeoutError):
     """The row's deadline passed before it was decoded."""
 

@@ -146,6 +146,7 @@ def save_tiny_adapter(
     seed: int = 0,
     targets: tuple[str, ...] = LINEARS,
     use_rslora: bool = False,
+    std: float = 0.2,
 ) -> Path:
     """Writes a random LoRA (B is not zero) of ``base`` in PEFT format and returns the folder.
 
@@ -164,7 +165,7 @@ def save_tiny_adapter(
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in wrapped.named_parameters():
         if "lora_" in name:
-            fresh = torch.randn(parameter.shape, generator=generator) * 0.2
+            fresh = torch.randn(parameter.shape, generator=generator) * std
             parameter.data.copy_(fresh.to(parameter.dtype))
     wrapped.save_pretrained(str(folder))
     wrapped.unload()

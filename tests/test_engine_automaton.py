@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from retrieveall.engine.automaton import TagLineAutomaton, label_grammar
+from retrieveall.engine.automaton import TagLineAutomaton, label_grammar, longest_line
 from retrieveall.errors import ConfigError, InputError
 from retrieveall.prompting.codec import EncodedText, PromptCodec
 from retrieveall.types import GoldEntity, Span
@@ -253,3 +253,19 @@ def test_markers_that_cannot_be_told_apart_are_refused(ids: tuple[tuple[int, ...
 def test_no_labels_is_refused() -> None:
     with pytest.raises(InputError, match="at least one"):
         label_grammar((), ())
+
+
+@given(seed=st.integers(0, 10_000))
+def test_no_line_is_longer_than_the_longest(codec: PromptCodec, seed: int) -> None:
+    """Random walks that prefer tokens to the end, and the line that has every unit as a mention."""
+    encoded, rng = codec.text("Paris New York São"), random.Random(seed)
+    most = longest_line(encoded, [codec.label(label) for label in SPELLED])
+    walker = automaton(codec, encoded, SPELLED)
+    while not walker.finished:
+        walker.advance(
+            rng.choice([token for token in walker.allowed() if token != codec.end_id] or [codec.end_id])
+        )
+    assert walker.steps <= most
+    longest = max((codec.label(label) for label in SPELLED), key=len)
+    line = [token for unit in encoded.unit_ids for token in (*unit, *longest)]
+    assert len(line) + 1 == most

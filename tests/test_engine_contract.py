@@ -190,7 +190,8 @@ def test_close_fails_what_waits_and_refuses_more(factory: Factory) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("dtype", "int8"), ("max_batch_rows", 0), ("threads", 0), ("adapter_capacity", -1)]
+    ("field", "value"),
+    [("dtype", "int8"), ("max_batch_rows", 0), ("threads", 0), ("adapter_bytes", -1), ("memory_share", 1.5)],
 )
 def test_settings_are_checked(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=field):

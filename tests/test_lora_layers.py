@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,10 +32,16 @@ entries = st.lists(
 )
 
 
-@given(rows=st.lists(entries, min_size=1, max_size=9), tokens=st.sampled_from([1, 3, 8, 9, 20]))
+@given(
+    rows=st.lists(entries, min_size=1, max_size=9),
+    tokens=st.sampled_from([1, 3, 8, 9, 20]),
+    stack_bytes=st.sampled_from([math.inf, 700, 0]),
+)
 @settings(max_examples=150, deadline=None)
-def test_every_row_gets_its_own_sum(rows: list[list[tuple[int, float]]], tokens: int) -> None:
-    """M ∘ (B ∘ A ∘ X), row by row, whatever ranks, weights, orders and gaps the batch has."""
+def test_every_row_gets_its_own_sum(
+    rows: list[list[tuple[int, float]]], tokens: int, stack_bytes: float
+) -> None:
+    """M ∘ (B ∘ A ∘ X), row by row, whatever ranks, weights, orders, gaps and memory the batch has."""
     model = nn.Sequential(nn.Linear(INPUTS, OUTPUTS).double())
     plain = model[0]
     switch, shapes = attach_lora(model, skip=None)
@@ -42,7 +50,9 @@ def test_every_row_gets_its_own_sum(rows: list[list[tuple[int, float]]], tokens:
         len(rows), tokens, INPUTS, dtype=torch.float64, generator=torch.Generator().manual_seed(9)
     )
     switch.plan = LoraPlan(
-        [[(ADAPTERS[which], weight) for which, weight in row] for row in rows], CPU, AdapterStacks()
+        [[(ADAPTERS[which], weight) for which, weight in row] for row in rows],
+        CPU,
+        AdapterStacks(stack_bytes),
     )
     with torch.no_grad():
         found = model(x)
@@ -71,3 +81,16 @@ def test_the_output_head_stays() -> None:
     _, shapes = attach_lora(model, skip=head)
     assert model[1] is head
     assert list(shapes) == ["0"]
+
+
+def test_stacks_are_kept_within_their_bytes() -> None:
+    """Two adapters of rank 4 and 3 take 2 x 4 x (6 + 5) numbers."""
+    stacks = AdapterStacks(2 * 704)
+    first = stacks.of(ADAPTERS[1:3])
+    assert first is not None and stacks.of(ADAPTERS[1:3]) is first
+    assert stacks.size_bytes == 704
+    stacks.of(ADAPTERS[:2])
+    assert stacks.size_bytes == 2 * 704
+    stacks.of([ADAPTERS[0], ADAPTERS[2]])  # of rank 3; the oldest goes
+    assert stacks.size_bytes == 704 + 528
+    assert stacks.of([*ADAPTERS[:3], ADAPTERS[1], ADAPTERS[2]]) is None

@@ -172,12 +172,6 @@ class TagLineAutomaton:
         """Tokens read so far."""
         return len(self._logprobs)
 
-    @property
-    def longest_line(self) -> int:
-        """No line of this sentence has more tokens, its end token counted."""
-        units, marker = len(self._sentence.units), len(self._grammar.children)
-        return len(self._tokens.ids) + units * marker + 1
-
     def allowed(self) -> tuple[int, ...]:
         """Returns the token ids that may come next, sorted; empty once finished."""
         if self._allowed is None:
@@ -328,6 +322,19 @@ class TagLineAutomaton:
             thread.first_unit, end_unit, label, thread.first_step, self.steps, previous=thread.found
         )
         return [_Thread(found, end_unit)]
+
+
+def longest_line(sentence: EncodedText, label_ids: Sequence[Sequence[int]]) -> int:
+    """Returns the most tokens that a line of a sentence may have, its end token counted.
+
+    Every unit would be a mention of its own, with the longest marker behind it.
+
+    Args:
+        sentence: The sentence.
+        label_ids: The token sequences of the labels' markers.
+    """
+    marker = max(map(len, label_ids), default=0)
+    return sum(map(len, sentence.unit_ids)) + len(sentence.unit_ids) * marker + 1
 
 
 def choices_along(sentence: EncodedText, grammar: LabelGrammar, line: Sequence[int]) -> list[tuple[int, ...]]:

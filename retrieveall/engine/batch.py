@@ -23,7 +23,7 @@ import torch
 
 from retrieveall.engine.automaton import TagLineAutomaton
 from retrieveall.engine.head import AllowedScorer
-from retrieveall.engine.kv_cache import TRASH, SlotCache
+from retrieveall.engine.kv_cache import TRASH, KvLimit, SlotCache
 from retrieveall.engine.masks import AttentionMasks
 from retrieveall.engine.protocol import Decoded
 from retrieveall.engine.waiting import Ticket
@@ -41,10 +41,11 @@ class LiveRow:
     Args:
         ticket: Whose row it is.
         automaton: Its tag line, nothing read yet.
-        lora: The adapters that act on it, with their weights.
         max_positions: Positions of the base, None where it says nothing.
 
     Attributes:
+        lora: The adapters that act on it, with their weights: its entries of M.
+        most_tokens: Prompt and line have no more tokens together.
         unseen: Tokens that the model has yet to be fed before the row's next choice.
         seen_tokens: Tokens of prompt and line that the cache holds for good.
         draft: What the running step tries, the last token only compared.
@@ -60,13 +61,13 @@ class LiveRow:
         self,
         ticket: Ticket,
         automaton: TagLineAutomaton,
-        lora: Sequence[tuple[LoraWeights, float]],
         *,
         max_positions: int | None,
     ) -> None:
         self.ticket = ticket
         self.automaton = automaton
-        self.lora = lora
+        self.lora: Sequence[tuple[LoraWeights, float]] = ()
+        self.most_tokens = ticket.most_tokens
         self.unseen: list[int] = [*ticket.row.prompt_ids, *automaton.forced()]
         self.seen_tokens = 0
         self.draft: list[int] = []
@@ -163,10 +164,12 @@ class RunningBatch:
         masks: Builds its attention masks.
         pad_id: Any token; padding is masked.
         device: The model's device.
+        kv_bytes: Most bytes of the model's memory of all rows.
         follow: Called with the rows of a forward pass, in their order, before it.
 
     Attributes:
         rows: Row i stands in slot i.
+        limit: Which rows may be under way together; `join` relies on it.
     """
 
     def __init__(
@@ -176,17 +179,31 @@ class RunningBatch:
         *,
         pad_id: int,
         device: torch.device,
+        kv_bytes: int,
         follow: Callable[[Sequence[LiveRow]], None],
     ) -> None:
         self.rows: list[LiveRow] = []
         self._scorer, self._masks, self._pad_id, self._device = scorer, masks, pad_id, device
         self._follow = follow
         self._cache = SlotCache()
+        self.limit: KvLimit = self._measured(kv_bytes)
+        self._cache = SlotCache(self.limit)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the model's memory, whether rows use it or not."""
+        return self._cache.size_bytes
+
+    @property
+    def most_tokens(self) -> int:
+        """No row under way will have more tokens."""
+        return max((row.most_tokens for row in self.rows), default=0)
 
     def join(self, rows: Sequence[LiveRow]) -> None:
         """Takes rows in: one pass over their prompts, and their first choices."""
         first_slot = len(self.rows)
         self.rows += rows
+        self._cache.reserve(len(self.rows), self.most_tokens, live=first_slot)
         self._feed(rows, first_slot, limit=None, draft_tokens=_JOIN_DRAFT_TOKENS)
 
     def step(self) -> None:
@@ -207,8 +224,15 @@ class RunningBatch:
     def clear(self) -> list[LiveRow]:
         """Drops and returns all rows, and what the model remembers."""
         left, self.rows = self.rows, []
-        self._cache = SlotCache()
+        self._cache = SlotCache(self.limit)
         return left
+
+    def _measured(self, kv_bytes: int) -> KvLimit:
+        """Finds out by one token what tokens take: models differ in heads and in which layers remember."""
+        self._cache.reserve(1, 1, live=0)
+        with torch.inference_mode():
+            self._scorer.states(1, use_cache=True, **self._inputs([0], [[self._pad_id]], 0))
+        return self._cache.limit(kv_bytes)
 
     def _feed(
         self, rows: Sequence[LiveRow], first_slot: int, *, limit: int | None, draft_tokens: int
@@ -253,6 +277,8 @@ class RunningBatch:
         places.first_slot = first_slot
         places.columns_NL = torch.tensor(columns, device=self._device)
         places.width = max(start + len(feed) for start, feed in zip(starts, feeds, strict=True))
+        # on a GPU a column that is not there would end the process
+        assert places.width < places.columns, f"{places.width} tokens in {places.columns} columns"
         positions_NL = torch.tensor(positions, device=self._device)
         return {
             "input_ids": torch.tensor(ids, device=self._device),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from retrieveall.engine.protocol import Decoded, EngineStats
+from retrieveall.engine.protocol import Decoded, EngineStats, MemoryUse
 
 
 class EngineCounters:
@@ -16,6 +16,7 @@ class EngineCounters:
         self._batches = self._forward_passes = 0
         self._prompt_tokens = self._new_tokens = 0
         self._drafted_tokens = self._accepted_tokens = 0
+        self._splits = 0
 
     def batch(self) -> None:
         """Counts one batch."""
@@ -45,7 +46,14 @@ class EngineCounters:
         with self._lock:
             self._rows_failed += 1
 
-    def snapshot(self, *, rows_waiting: int, adapters: tuple[str, ...]) -> EngineStats:
+    def split(self) -> None:
+        """Counts one batch that was halved."""
+        with self._lock:
+            self._splits += 1
+
+    def snapshot(
+        self, *, rows_waiting: int, adapters: tuple[str, ...] = (), memory: MemoryUse | None = None
+    ) -> EngineStats:
         """Returns the counters as they stand now."""
         with self._lock:
             return EngineStats(
@@ -59,4 +67,6 @@ class EngineCounters:
                 adapters=adapters,
                 drafted_tokens=self._drafted_tokens,
                 accepted_tokens=self._accepted_tokens,
+                splits=self._splits,
+                memory=memory or MemoryUse(),
             )

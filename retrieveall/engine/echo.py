@@ -49,7 +49,7 @@ class EchoEngine:
 
     def stats(self) -> EngineStats:
         """Returns the counters; an echo engine holds no adapters."""
-        return self._counters.snapshot(rows_waiting=len(self._waiting), adapters=())
+        return self._counters.snapshot(rows_waiting=len(self._waiting))
 
     def close(self) -> None:
         """Stops the engine; waiting rows fail with `EngineClosed`."""

@@ -7,7 +7,7 @@ retrieval, routing or HTTP. Every engine of the project passes tests/test_engine
 from __future__ import annotations
 
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from retrieveall.prompting.codec import EncodedText
@@ -74,12 +74,30 @@ class Decoded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryUse:
+    """Bytes that an engine holds beside its base.
+
+    Attributes:
+        budget_bytes: All the others together never have more.
+        kv_bytes: Keys and values, whether rows use them or not.
+        adapter_bytes: Adapters and what is fused of them.
+        stack_bytes: Copies of adapters that act together.
+    """
+
+    budget_bytes: int = 0
+    kv_bytes: int = 0
+    adapter_bytes: int = 0
+    stack_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EngineStats:
     """Counters since the engine started, and what it holds now.
 
     Attributes:
         drafted_tokens: Tokens that were tried before they were chosen …
         accepted_tokens: … and how many of them were then chosen.
+        splits: How often a batch was halved because the device's memory was full.
     """
 
     rows_done: int
@@ -92,6 +110,8 @@ class EngineStats:
     adapters: tuple[str, ...]
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    splits: int = 0
+    memory: MemoryUse = field(default_factory=MemoryUse)
 
 
 class Engine(Protocol):

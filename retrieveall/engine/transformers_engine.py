@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from retrieveall.engine.automaton import TagLineAutomaton, label_grammar
+from retrieveall.engine.automaton import TagLineAutomaton, label_grammar, longest_line
 from retrieveall.engine.batch import LiveRow, RunningBatch
 from retrieveall.engine.counting import EngineCounters
 from retrieveall.engine.head import AllowedScorer
+from retrieveall.engine.kv_cache import KvLimit
 from retrieveall.engine.masks import AttentionMasks
-from retrieveall.engine.protocol import Decoded, EngineStats, Row
+from retrieveall.engine.memory import memory_budget
+from retrieveall.engine.protocol import Decoded, EngineStats, MemoryUse, Row
 from retrieveall.engine.waiting import Ticket, WaitingRows
-from retrieveall.errors import ConfigError, EngineClosed, InputError
-from retrieveall.lora.bank import AdapterBank
+from retrieveall.errors import ConfigError, EngineClosed, InputError, MemoryLimitError
+from retrieveall.lora.bank import AdapterBank, Keys, Standing, adapter_keys
 from retrieveall.lora.layers import AdapterStacks, LoraPlan, attach_lora
-from retrieveall.lora.weights import LoraWeights, fused, load_lora
+from retrieveall.lora.weights import LoraFiles
 from retrieveall.models.base import BaseModel, open_base
 from retrieveall.prompting.codec import PromptCodec
 
@@ -39,10 +40,8 @@ _DTYPES = {
     "float16": torch.float16,
 }
 
-Entries = tuple[tuple[LoraWeights, float], ...]
-
-_FUSIONS_KEPT = 16
-_JOIN_ROOM = 0.25  # of max_batch_rows: rows join once so much room is free
+_JOIN_ROOM = 0.25  # of the rows that may be under way: others join once so much room is free
+_JOINS_PER_DOUBLING = 32  # after a batch was halved
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +56,10 @@ class EngineConfig:
         max_prefill_tokens: Tokens of the prompts that join in one pass, padding counted.
         max_waiting_rows: Rows that may wait; more are refused.
         threads: Threads of torch; None leaves what the process set.
-        adapter_capacity: Adapters held in memory.
+        memory_share: Part of the memory that is free once the base is loaded, of the GPU or of machine
+            and cgroup, that keys and values, adapters and their stacks may take.
+        memory_bytes: So many bytes instead.
+        adapter_bytes: Of these, for adapters, and as many for their stacks; None for a fifth.
     """
 
     base_model: str | Path
@@ -67,7 +69,9 @@ class EngineConfig:
     max_prefill_tokens: int = 8192
     max_waiting_rows: int = 4096
     threads: int | None = None
-    adapter_capacity: int = 64
+    memory_share: float = 0.5
+    memory_bytes: int | None = None
+    adapter_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in _DTYPES:
@@ -76,12 +80,31 @@ class EngineConfig:
             "max_batch_rows",
             "max_prefill_tokens",
             "max_waiting_rows",
-            "adapter_capacity",
+            "memory_bytes",
+            "adapter_bytes",
             "threads",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; give a number of at least 1.")
+        if not 0 < self.memory_share <= 1:
+            raise ConfigError(f"memory_share is {self.memory_share}; give a number above 0, at most 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What the rows under way leave for others; see `Gate`."""
+
+    bank: AdapterBank
+    limit: KvLimit
+    rows: int
+    most_tokens: int
+
+    def standing(self, rows: Sequence[Row]) -> list[Standing]:
+        return self.bank.plan([_keys(row) for row in rows])
+
+    def fits(self, rows: int, most_tokens: int) -> bool:
+        return self.limit.fits(self.rows + rows, max(self.most_tokens, most_tokens))
 
 
 class TransformersEngine:
@@ -90,7 +113,7 @@ class TransformersEngine:
     Args:
         config: Settings.
         resolve_adapter: From an adapter's digest to the folder with its PEFT files; raises what the
-            rows of that adapter shall fail with. Called on the engine's thread.
+            rows of that adapter shall fail with. Called on a thread of its own, beside decoding.
 
     Attributes:
         tokenizer: The base's tokenizer.
@@ -111,70 +134,114 @@ class TransformersEngine:
         self._max_positions: int | None = getattr(model.config, "max_position_embeddings", None)
         self._switch, shapes = attach_lora(model, skip=model.get_output_embeddings())
         dtype = _DTYPES[config.dtype]
-        load = partial(load_lora, shapes=shapes, dtype=dtype, device=self._device)
-        self._bank = AdapterBank(resolve_adapter, load, config.adapter_capacity)
+        self._budget = memory_budget(
+            self._device,
+            share=config.memory_share,
+            total_bytes=config.memory_bytes,
+            adapter_bytes=config.adapter_bytes,
+        )
         self._running = RunningBatch(
             AllowedScorer(model),
             AttentionMasks(model.config, dtype),
             pad_id=base.pad_id,
             device=self._device,
+            kv_bytes=self._budget.kv_bytes,
             follow=self._follow,
         )
-        self._compositions = _Compositions()
-        self._stacks = AdapterStacks()
+        self._stacks = AdapterStacks(self._budget.stack_bytes)
         self._followed: tuple[LiveRow, ...] = ()
+        self._most_rows, self._joins = config.max_batch_rows, 0
         self._counters = EngineCounters()
         self._waiting = WaitingRows(config.max_waiting_rows, self._counters.failed)
+        self._bank = AdapterBank(
+            LoraFiles(resolve=resolve_adapter, shapes=shapes, dtype=dtype, device=self._device),
+            self._budget.adapter_bytes,
+            on_failure=self._waiting.fail,
+            on_change=self._waiting.look_again,
+        )
         self._thread = threading.Thread(target=self._run, name="transformers-engine", daemon=True)
         self._thread.start()
 
     def submit(self, row: Row) -> Future[Decoded]:
         """Queues a row; see `Engine.submit`."""
-        return self._waiting.put(row)
+        line_tokens = longest_line(row.sentence, [self.codec.label(label) for label in row.labels])
+        tokens = len(row.prompt_ids) + line_tokens
+        if self._max_positions is not None:
+            tokens = min(tokens, self._max_positions)
+        limit = self._running.limit
+        if limit.fits(1, tokens):
+            return self._waiting.put(row, tokens)
+        refused = Ticket(row, tokens)
+        needed_bytes = limit.needed_bytes(1, tokens)
+        self._fail(
+            refused,
+            MemoryLimitError(
+                f"A row of {len(row.prompt_ids)} prompt tokens and a line of up to {line_tokens} needs"
+                f" {needed_bytes:,} bytes of keys and values, the engine has {limit.limit_bytes:,}."
+                " Lower the prompt budget, or raise `memory_share` or `memory_bytes`."
+            ),
+        )
+        return refused.future
 
     def stats(self) -> EngineStats:
-        """Returns the counters and the digests of the adapters held."""
-        return self._counters.snapshot(rows_waiting=len(self._waiting), adapters=self._bank.digests)
+        """Returns the counters, the digests of the adapters held, and bytes."""
+        memory = MemoryUse(
+            budget_bytes=self._budget.total_bytes,
+            kv_bytes=self._running.kv_bytes,
+            adapter_bytes=self._bank.size_bytes,
+            stack_bytes=self._stacks.size_bytes,
+        )
+        return self._counters.snapshot(
+            rows_waiting=len(self._waiting), adapters=self._bank.digests, memory=memory
+        )
 
     def close(self) -> None:
         """Stops after the next step; rows that wait or are half decoded fail with `EngineClosed`."""
         self._waiting.close()
+        self._bank.close()
         self._thread.join()
 
     def _run(self) -> None:
         if self.config.threads is not None:
             torch.set_num_threads(self.config.threads)
         while True:
-            tickets = self._fitting(self._waiting_rows())
+            joining = self._live_rows(self._waiting_rows())
             if self._waiting.closed:
                 self._fail_all(
-                    tickets,
+                    joining,
                     EngineClosed(
                         "The engine was closed while the row was decoded. Send it to a running engine."
                     ),
                 )
                 return
+            full: str | None = None
             try:
                 with torch.inference_mode():
-                    self._advance(tickets)
+                    self._advance(joining)
+            except torch.OutOfMemoryError as error:
+                full = str(error)  # the error itself holds on to what the pass took
             except Exception as error:  # the thread outlives any batch
-                self._fail_all(tickets, error)
+                self._fail_all(joining, error)
+            if full is not None:
+                self._split(joining, full)
 
     def _waiting_rows(self) -> list[Ticket]:
         """Takes rows that may join now: a few at once, because every joining costs a pass of its own."""
+        self._waiting.sweep()
         running = len(self._running.rows)
-        room = self.config.max_batch_rows - running
-        if running and room < _JOIN_ROOM * self.config.max_batch_rows:
+        free = self._most_rows - running
+        if running and free < _JOIN_ROOM * self._most_rows:
             return []
-        return self._waiting.take(room, self.config.max_prefill_tokens, wait=not running)
+        room = _Room(self._bank, self._running.limit, running, self._running.most_tokens)
+        return self._waiting.take(free, self.config.max_prefill_tokens, gate=room, wait=not running)
 
-    def _advance(self, tickets: Sequence[Ticket]) -> None:
+    def _advance(self, joining: Sequence[LiveRow]) -> None:
         """Lets rows join, then moves all rows on by one step."""
-        rows = self._live_rows(tickets)
-        if rows:
+        if joining:
             self._counters.batch()
-            self._running.join(rows)
+            self._running.join(joining)
             self._counters.forward_pass()
+            self._note_join()
         self._finish_done()
         if self._running.rows:
             self._running.step()
@@ -185,28 +252,59 @@ class TransformersEngine:
         now_s = time.monotonic()
         for row in self._running.rows:
             row.is_gone = row.is_gone or (row.is_live and row.ticket.is_gone(now_s))
-        for row in self._running.leave():
-            self._finish(row)
+        if left := self._running.leave():
+            self._let_go(left)
+            for row in left:
+                self._finish(row)
 
-    def _fail_all(self, joining: Sequence[Ticket], error: Exception) -> None:
+    def _let_go(self, rows: Sequence[LiveRow]) -> None:
+        """Gives up the adapters of rows that are no more under way."""
+        self._followed, self._switch.plan = (), None
+        for row in rows:
+            row.lora = ()
+        self._bank.release(_keys(row.ticket.row) for row in rows)
+        self._waiting.look_again()
+
+    def _clear(self, joining: Sequence[LiveRow]) -> list[Ticket]:
+        """Gives up all that is under way or about to be, and returns the tickets."""
+        self._followed, self._switch.plan = (), None
+        rows = dict.fromkeys([*self._running.clear(), *joining])
+        for row in rows:
+            row.lora = ()
+        self._bank.release_all()
+        return [row.ticket for row in rows if not row.ticket.future.done()]
+
+    def _fail_all(self, joining: Sequence[LiveRow], error: Exception) -> None:
         """Fails the rows under way and those that were about to join."""
-        for ticket in (*joining, *(row.ticket for row in self._running.clear())):
+        for ticket in self._clear(joining):
             self._fail(ticket, error)
 
-    def _fitting(self, tickets: Sequence[Ticket]) -> list[Ticket]:
-        """Puts rows back whose adapters would not fit into memory together with the others'."""
-        digests = {digest for row in self._running.rows for digest, _ in row.ticket.row.adapters}
-        fitting: list[Ticket] = []
-        others: list[Ticket] = []
+    def _split(self, joining: Sequence[LiveRow], full: str) -> None:
+        """Lets all rows start again, half as many together; a row that was alone fails.
+
+        Nothing of a pass that broke off is relied on, so all begin anew; greedy rows say the same again.
+        """
+        tickets = self._clear(joining)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._most_rows, self._joins = max(1, len(tickets) // 2), 0
+        self._counters.split()
+        if len(tickets) > 1:
+            self._waiting.give_back(tickets)
+            return
         for ticket in tickets:
-            own = {digest for digest, _ in ticket.row.adapters}
-            if not digests or len(digests | own) <= self.config.adapter_capacity:
-                digests |= own
-                fitting.append(ticket)
-            else:
-                others.append(ticket)
-        self._waiting.give_back(others)
-        return fitting
+            tokens = len(ticket.row.prompt_ids)
+            message = (
+                f"{self._device} has no memory left for a row of {tokens} prompt tokens alone ({full})."
+                " Lower the prompt budget, or `memory_share`, or use a larger device."
+            )
+            self._fail(ticket, MemoryLimitError(message))
+
+    def _note_join(self) -> None:
+        """Lets batches grow again, slowly, after one was halved."""
+        self._joins += 1
+        if self._joins % _JOINS_PER_DOUBLING == 0:
+            self._most_rows = min(2 * self._most_rows, self.config.max_batch_rows)
 
     def _follow(self, rows: Sequence[LiveRow]) -> None:
         """Lets the LoRA layers act on the rows of the coming pass."""
@@ -218,32 +316,37 @@ class TransformersEngine:
 
     def _live_rows(self, tickets: Sequence[Ticket]) -> list[LiveRow]:
         """Starts rows; those that are broken, or have nothing to choose, end here."""
-        running = (row.ticket for row in self._running.rows)
-        held = self._bank.hold(digest for t in (*running, *tickets) for digest, _ in t.row.adapters)
-        live = []
+        live: list[LiveRow] = []
         for ticket in sorted(tickets, key=_order):
             try:
-                row = self._live_row(ticket, held)
+                row = self._live_row(ticket)
             except Exception as error:  # this row's own fault
                 self._fail(ticket, error)
                 continue
-            if row.is_live:
+            if not row.is_live:
+                self._finish(row)
+            elif self._board(row):
                 live.append(row)
             else:
-                self._finish(row)
+                self._waiting.give_back([ticket])
         return live
 
-    def _live_row(self, ticket: Ticket, held: dict[str, LoraWeights | Exception]) -> LiveRow:
+    def _live_row(self, ticket: Ticket) -> LiveRow:
         row = ticket.row
-        for digest, _ in row.adapters:
-            found = held[digest]
-            if isinstance(found, Exception):
-                raise found
         self._check(row)
         grammar = label_grammar(row.labels, tuple(map(self.codec.label, row.labels)))
         automaton = TagLineAutomaton(row.sentence, grammar, self.codec.end_id)
-        lora = self._compositions.entries(row, held)
-        return LiveRow(ticket, automaton, lora, max_positions=self._max_positions)
+        return LiveRow(ticket, automaton, max_positions=self._max_positions)
+
+    def _board(self, live: LiveRow) -> bool:
+        """Takes hold of a row's adapters; False where one went since the row was taken from the queue."""
+        row = live.ticket.row
+        held = self._bank.acquire(_keys(row))
+        if held is None:
+            return False
+        wanted = ((row.adapters, 1.0),) if row.composition == "fusion" and row.adapters else row.adapters
+        live.lora = tuple((held[key], weight) for key, weight in wanted)
+        return True
 
     def _check(self, row: Row) -> None:
         if not row.prompt_ids:
@@ -269,27 +372,8 @@ class TransformersEngine:
             ticket.fail(error)
 
 
-class _Compositions:
-    """Turns a row's adapters into its entries of M (LoraRetriever: selection, mixture, fusion)."""
-
-    def __init__(self) -> None:
-        self._fused: dict[tuple[tuple[int, float], ...], tuple[Entries, Entries]] = {}
-
-    def entries(self, row: Row, held: Mapping[str, LoraWeights | Exception]) -> Entries:
-        parts = tuple(
-            (weights, weight)
-            for digest, weight in row.adapters
-            if isinstance(weights := held[digest], LoraWeights)
-        )
-        if row.composition != "fusion" or not parts:
-            return parts
-        key = tuple((id(weights), weight) for weights, weight in parts)
-        if key not in self._fused:
-            if len(self._fused) >= _FUSIONS_KEPT:
-                self._fused.clear()
-            # the parts are kept with the sum, so that no other adapter can take over their ids
-            self._fused[key] = parts, ((fused(parts), 1.0),)
-        return self._fused[key][1]
+def _keys(row: Row) -> Keys:
+    return adapter_keys(row.adapters, row.composition)
 
 
 def _order(ticket: Ticket) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ Limits: inputs are (N, L, I), so layers that mix rows, such as experts, cannot c
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ class LoraPlan:
         if x_NLI.shape[1] <= _BLOCK_MAX_TOKENS and len(self._segments) > 1:
             if self._blocks is None:
                 self._blocks = _Blocks(self._segments, self._device, self._stacks)
-            return self._blocks.add(layer, x_NLI, y_NLO)
+            if self._blocks.fit:
+                return self._blocks.add(layer, x_NLI, y_NLO)
         for segment, place in zip(self._segments, self._places, strict=True):
             pair = segment.adapter.pairs.get(layer)
             if pair is not None:
@@ -111,21 +113,37 @@ class AdapterStacks:
     """Matrices of several adapters in one tensor per layer, kept while the same adapters act together.
 
     Rows come and go at every step, the adapters that act on them seldom do.
+
+    Args:
+        capacity_bytes: Most bytes of all stacks.
+
+    Attributes:
+        size_bytes: Bytes of all stacks, with those of layers that have yet to be asked for.
     """
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, ...], tuple[list[LoraWeights], Stacks]] = OrderedDict()
+    def __init__(self, capacity_bytes: float = math.inf) -> None:
+        self.size_bytes = 0
+        self._capacity_bytes = capacity_bytes
+        self._kept: OrderedDict[tuple[int, ...], tuple[Stacks, int]] = OrderedDict()
 
-    def of(self, adapters: list[LoraWeights]) -> Stacks:
-        """Returns the stacks of these adapters, by layer; layers appear as they are asked for."""
-        key = tuple(map(id, adapters))
+    def of(self, adapters: list[LoraWeights]) -> Stacks | None:
+        """Returns the stacks of these adapters, by layer; layers appear as they are asked for.
+
+        None where they need more than all the bytes there are.
+        """
+        key = tuple(adapter.number for adapter in adapters)
         if key not in self._kept:
-            # the adapters are kept with their stacks, so that no other one can take over their ids
-            self._kept[key] = adapters, {}
-            if len(self._kept) > _STACKS_KEPT:
-                self._kept.popitem(last=False)
+            needed_bytes = _stacks_bytes(adapters)
+            if needed_bytes > self._capacity_bytes:
+                return None
+            while self._kept and (
+                len(self._kept) >= _STACKS_KEPT or self.size_bytes + needed_bytes > self._capacity_bytes
+            ):
+                self.size_bytes -= self._kept.popitem(last=False)[1][1]
+            self._kept[key] = {}, needed_bytes
+            self.size_bytes += needed_bytes
         self._kept.move_to_end(key)
-        return self._kept[key][1]
+        return self._kept[key][0]
 
 
 class _Blocks:
@@ -152,7 +170,9 @@ class _Blocks:
         self._targets = self._rows if self._real is None else self._rows[self._real]
         plain = all(weight == 1.0 for weight in weights)
         self._weights = None if plain else torch.tensor(weights, device=device).view(-1, 1, 1)
-        self._stacks = stacks.of(self._adapters)
+        stacked = stacks.of(self._adapters)
+        self.fit = stacked is not None
+        self._stacks: Stacks = {} if stacked is None else stacked
 
     def add(self, layer: str, x_NLI: torch.Tensor, y_NLO: torch.Tensor) -> torch.Tensor:
         if layer not in self._stacks:
@@ -195,6 +215,15 @@ def _stack(pairs: Sequence[LoraPair | None]) -> tuple[torch.Tensor, torch.Tensor
             a_KIR[number, :, : pair.rank] = pair.a
             b_KRO[number, : pair.rank] = pair.b
     return a_KIR, b_KRO
+
+
+def _stacks_bytes(adapters: Sequence[LoraWeights]) -> int:
+    """Bytes of the stacks of all layers: each adapter takes those of the largest at its layer."""
+    largest: dict[str, int] = {}
+    for adapter in adapters:
+        for layer, pair in adapter.pairs.items():
+            largest[layer] = max(largest.get(layer, 0), pair.size_bytes)
+    return len(adapters) * sum(largest.values())
 
 
 class LoraSwitch:

@@ -11,21 +11,23 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from retrieveall.errors import IncompatibleArtefactError, NotFoundError
+from retrieveall.errors import IncompatibleArtefactError, MemoryLimitError, NotFoundError
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 _KEY = re.compile(r"^base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight$")
+_NUMBERS = count()
 _UNSUPPORTED = (
     "use_dora",
     "modules_to_save",
@@ -54,6 +56,11 @@ class LoraPair:
         """Rank of this layer's update."""
         return self.a.shape[1]
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of both matrices."""
+        return self.a.nbytes + self.b.nbytes
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraWeights:
@@ -61,14 +68,68 @@ class LoraWeights:
 
     Attributes:
         pairs: Per name of a linear layer of the base its two matrices.
+        number: No two adapters of a process have the same, not even one that was loaded again.
     """
 
     pairs: Mapping[str, LoraPair]
+    number: int = field(init=False, compare=False, default_factory=_NUMBERS.__next__)
 
     @property
     def rank(self) -> int:
         """Largest rank over the layers."""
         return max(pair.rank for pair in self.pairs.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all matrices."""
+        return sum(pair.size_bytes for pair in self.pairs.values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraFiles:
+    """Where an engine's adapters come from.
+
+    Attributes:
+        resolve: From a digest to the folder with the adapter's files.
+        shapes: Per name of a linear layer of the base its (inputs, outputs).
+        dtype: The base's data type.
+        device: The base's device.
+    """
+
+    resolve: Callable[[str], Path]
+    shapes: Mapping[str, tuple[int, int]]
+    dtype: torch.dtype
+    device: torch.device
+
+    def size_bytes(self, digest: str) -> int:
+        """Returns the bytes that `load` would take, without reading the matrices.
+
+        Raises:
+            Exception: Whatever `resolve` raises, or as in `load_lora`.
+        """
+        path = _weights_path(self.resolve(digest))
+        try:
+            with safe_open(path, framework="pt") as file:
+                shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118  # no mapping
+        except (OSError, SafetensorError) as error:
+            raise _unreadable(path, error) from error
+        return sum(map(math.prod, shapes)) * self.dtype.itemsize
+
+    def load(self, digest: str) -> LoraWeights:
+        """Loads an adapter.
+
+        Raises:
+            MemoryLimitError: The device has no room for it.
+            Exception: Whatever `resolve` raises, or as in `load_lora`.
+        """
+        try:
+            return load_lora(self.resolve(digest), self.shapes, dtype=self.dtype, device=self.device)
+        except torch.OutOfMemoryError as error:
+            full = str(error)  # the error itself holds on to what was loaded
+        raise MemoryLimitError(
+            f"The adapter {digest} was to be loaded, {self.device} has no memory left ({full})."
+            " Lower `memory_share`, or use a larger device."
+        )
 
 
 def load_lora(
@@ -116,9 +177,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise NotFoundError(f"{path} does not exist. Publish the adapter again.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IncompatibleArtefactError(
-            f"{path} cannot be read ({error}). Publish the adapter again."
-        ) from error
+        raise _unreadable(path, error) from error
     unsupported = [name for name in _UNSUPPORTED if settings.get(name)]
     if not known or unsupported or settings.get("bias", "none") != "none":
         raise IncompatibleArtefactError(
@@ -129,15 +188,11 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _matrices(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    path = folder / WEIGHTS_FILE
-    if not path.exists():
-        raise NotFoundError(f"{path} does not exist. Publish the adapter again.")
+    path = _weights_path(folder)
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise IncompatibleArtefactError(
-            f"{path} cannot be read ({error}). Publish the adapter again."
-        ) from error
+        raise _unreadable(path, error) from error
     sides: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         found = _KEY.match(key)
@@ -151,6 +206,17 @@ def _matrices(folder: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     if broken:
         raise IncompatibleArtefactError(f"{path} lacks A or B of {broken[0]}. Publish the adapter again.")
     return {layer: (pair["A"], pair["B"]) for layer, pair in sides.items()}
+
+
+def _weights_path(folder: Path) -> Path:
+    path = folder / WEIGHTS_FILE
+    if not path.exists():
+        raise NotFoundError(f"{path} does not exist. Publish the adapter again.")
+    return path
+
+
+def _unreadable(path: Path, error: Exception) -> IncompatibleArtefactError:
+    return IncompatibleArtefactError(f"{path} cannot be read ({error}). Publish the adapter again.")
 
 
 def _check_layer(
@@ -185,6 +251,15 @@ def fused(parts: Sequence[tuple[LoraWeights, float]]) -> LoraWeights:
     """
     layers = sorted({layer for weights, _ in parts for layer in weights.pairs})
     return LoraWeights(pairs={layer: _fused_pair(layer, parts) for layer in layers})
+
+
+def fused_bytes(parts: Sequence[LoraWeights]) -> int:
+    """Returns the bytes that `fused` would take: each layer has the largest rank of its parts."""
+    largest: dict[str, int] = {}
+    for weights in parts:
+        for layer, pair in weights.pairs.items():
+            largest[layer] = max(largest.get(layer, 0), pair.size_bytes)
+    return sum(largest.values())
 
 
 def _fused_pair(layer: str, parts: Sequence[tuple[LoraWeights, float]]) -> LoraPair:
