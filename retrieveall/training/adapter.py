@@ -39,7 +39,7 @@ from retrieveall.training.data import (
 from retrieveall.training.muon import Muon
 from retrieveall.training.renaming import NameMaker
 
-RECIPE = "3"
+RECIPE = "4"
 """Version of this loop: what a recipe of the same numbers gives depends on it."""
 
 
@@ -60,7 +60,7 @@ class AdapterTrainingConfig:
 
     rank: int = 64
     alpha: int = 128
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     warmup_share: float = 0.05
     weight_decay: float = 0.0
     epochs: int = 2

@@ -55,8 +55,8 @@ class RenderConfig:
     drop_rate: float = 0.15
     drop_all_rate: float = 0.3
     detokenised_rate: float = 0.3
-    rename_rate: float = 0.0
-    hide_rate: float = 0.5
+    rename_rate: float = 0.8
+    hide_rate: float = 0.8
     budget_tokens: int = 512
 
 
