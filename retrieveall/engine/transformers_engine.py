@@ -42,7 +42,8 @@ _DTYPES = {
 Entries = tuple[tuple[LoraWeights, float], ...]
 
 _FUSIONS_KEPT = 16
-_JOIN_ROOM = 0.25  # of max_batch_rows: rows join once so much room is free
+JOIN_ROOM = 0.25
+"""Of max_batch_rows: rows join once so much room is free, because every joining costs a pass of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,10 +162,10 @@ class TransformersEngine:
                 self._fail_all(tickets, error)
 
     def _waiting_rows(self) -> list[Ticket]:
-        """Takes rows that may join now: a few at once, because every joining costs a pass of its own."""
+        """Takes rows that may join now, several at once; see `JOIN_ROOM`."""
         running = len(self._running.rows)
         room = self.config.max_batch_rows - running
-        if running and room < _JOIN_ROOM * self.config.max_batch_rows:
+        if running and room < JOIN_ROOM * self.config.max_batch_rows:
             return []
         return self._waiting.take(room, self.config.max_prefill_tokens, wait=not running)
 
