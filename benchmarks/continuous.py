@@ -16,7 +16,7 @@ Not covered: rows that come in over time, as in a service, where a static batch 
 from __future__ import annotations
 
 from decoding import Decoder
-from measuring import flags, parsed, print_profiles, result, speed_ratios, take_turns, write
+from measuring import flags, parsed, print_profiles, result, take_turns, write
 from random_base import LANGUAGES, SHAPES, RandomBase, assert_right, lengths_for, shape_flags
 
 BATCH = 16
@@ -41,16 +41,17 @@ def main() -> None:
         for name, decoded in found.items()
     }
     sides = {name: lambda decoder=decoder: decoder.decode(jobs) for name, decoder in decoders.items()}
-    seconds = take_turns(sides, arguments.rounds)
+    turns = take_turns(sides, arguments.rounds)
     found = {name: call() for name, call in sides.items()}
     if arguments.profile:
         print_profiles(sides)
     record = result(
         "P6",
         "continuous ÷ static batching, lines of uneven length",
-        speed_ratios(seconds, "continuous", "static"),
+        turns.speed_ratios("continuous", "static"),
         goal=1.5,
-        sides=seconds,
+        sides=turns.wall_s,
+        cpu=turns.cpu("continuous", "static"),
         decode_only=found["static"].stepping_s / found["continuous"].stepping_s,
         parts={n: {"joining_s": d.joining_s, "stepping_s": d.stepping_s} for n, d in found.items()},
         checks=checks,

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100, help="Sentences per language.")
     arguments = parsed(parser)
     lengths = corpus_lengths(Workspace.open(arguments.workspace), arguments.corpus, arguments.limit)
-    head = f"# Tokens of the gold tag lines of {len(lengths)} test sentences of {arguments.corpus}; see lengths.py"
+    head = f"# Tokens of gold tag lines, {len(lengths)} test sentences of {arguments.corpus}; see lengths.py"
     _LIST.write_text("\n".join([head, *map(str, lengths)]) + "\n", encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,6 @@ transformers.logging.disable_progress_bar()
 
 _ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-
-Seconds = dict[str, list[float]]
 
 
 def flags(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
@@ -60,30 +59,45 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return arguments
 
 
-def take_turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """Seconds of every round, by side: on the wall's clock, and of the processor for this process."""
+
+    wall_s: dict[str, list[float]]
+    cpu_s: dict[str, list[float]]
+
+    def speed_ratios(self, ours: str, other: str) -> list[float]:
+        """Returns how many times as fast `ours` was in every round."""
+        return [b / a for a, b in zip(self.wall_s[ours], self.wall_s[other], strict=True)]
+
+    def cpu(self, ours: str, other: str) -> dict[str, float]:
+        """Returns the same ratio in processor time, and how much of the wall's time that is.
+
+        Where one thread has less than nine tenths of the wall's time, others used its core and the run
+        should be made again.
+        """
+        cpu = {name: sum(self.cpu_s[name]) for name in (ours, other)}
+        wall = sum(sum(self.wall_s[name]) for name in (ours, other))
+        return {"ratio": cpu[other] / cpu[ours], "share_of_wall": sum(cpu.values()) / wall}
+
+
+def take_turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> Turns:
     """Times every side once a round, after one warm-up each.
 
     Args:
         sides: What to time, by name.
         rounds: At least one.
-
-    Returns:
-        Seconds of every round, by name.
     """
     for call in sides.values():
         call()
-    seconds: Seconds = {name: [] for name in sides}
+    turns = Turns(wall_s={name: [] for name in sides}, cpu_s={name: [] for name in sides})
     for _ in range(rounds):
         for name, call in sides.items():
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             call()
-            seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
-def speed_ratios(seconds: Mapping[str, Sequence[float]], ours: str, other: str) -> list[float]:
-    """Returns how many times as fast `ours` was in every round."""
-    return [b / a for a, b in zip(seconds[ours], seconds[other], strict=True)]
+            turns.wall_s[name].append(time.perf_counter() - began)
+            turns.cpu_s[name].append(time.process_time() - began_cpu)
+    return turns
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

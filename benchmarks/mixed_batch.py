@@ -28,7 +28,7 @@ from dataclasses import replace
 from typing import Any
 
 from decoding import Decoded, Decoder
-from measuring import flags, parsed, print_profiles, result, speed_ratios, take_turns, write
+from measuring import flags, parsed, print_profiles, result, spread, take_turns, write
 from random_base import LANGUAGES, SHAPES, FreeRow, RandomBase, assert_right, lengths_for, shape_flags
 from rivals import GatherPlan, generate, generate_batch
 
@@ -71,7 +71,7 @@ def mixed(base: RandomBase, rows: Sequence[FreeRow], arguments: argparse.Namespa
         "8 adapters": runs["8 adapters"],
         "merged": runs["merged"],
     }
-    seconds = take_turns({name: runs[name] for name in ("8 adapters", "merged")}, arguments.rounds)
+    turns = take_turns({name: runs[name] for name in ("8 adapters", "merged")}, arguments.rounds)
     parts = runs.parts(("8 adapters", "merged"))
     beside = take_turns(slow, max(1, arguments.rounds // 2))
     if arguments.profile:
@@ -79,13 +79,14 @@ def mixed(base: RandomBase, rows: Sequence[FreeRow], arguments: argparse.Namespa
     return result(
         "P1",
         "8 adapters in a batch of 16 ÷ one merged model, same engine",
-        speed_ratios(seconds, "8 adapters", "merged"),
+        turns.speed_ratios("8 adapters", "merged"),
         goal=0.90,
-        sides={**beside, **seconds},
+        sides={**beside.wall_s, **turns.wall_s},
+        cpu=turns.cpu("8 adapters", "merged"),
         parts=parts,
         decode_only=parts["merged"]["stepping_s"] / parts["8 adapters"]["stepping_s"],
         ratios_to_merged={
-            name: statistics.median(speed_ratios(beside, name, "merged")) for name in slow if name != "merged"
+            name: statistics.median(beside.speed_ratios(name, "merged")) for name in slow if name != "merged"
         },
         baseline=baseline(base, rows, arguments.rounds),
         checks={"8 adapters": checked, "gather per token": gathered},
@@ -102,9 +103,14 @@ def baseline(base: RandomBase, rows: Sequence[FreeRow], rounds: int) -> dict[str
         "engine": lambda: decoder.decode(jobs),
         "generate": lambda: generate(model, same, batch=BATCH),
     }
-    seconds = take_turns(sides, rounds)
-    ratio = statistics.median(speed_ratios(seconds, "engine", "generate"))
-    return {"ratio": ratio, "holds": ratio >= 0.95, "seconds": seconds}
+    turns = take_turns(sides, rounds)
+    ratio = statistics.median(turns.speed_ratios("engine", "generate"))
+    return {
+        "ratio": ratio,
+        "holds": ratio >= 0.95,
+        "cpu": turns.cpu("engine", "generate"),
+        "sides": {name: spread(values) for name, values in turns.wall_s.items()},
+    }
 
 
 def unused(base: RandomBase, rows: Sequence[FreeRow], arguments: argparse.Namespace) -> dict[str, Any]:
@@ -113,13 +119,14 @@ def unused(base: RandomBase, rows: Sequence[FreeRow], arguments: argparse.Namesp
     runs.add("adapters loaded, unused", *base.attached(), adapters=False)
     runs.add("no LoRA layers", base.plain())
     assert runs.tokens("adapters loaded, unused") == runs.tokens("no LoRA layers")
-    seconds = take_turns(runs, arguments.rounds)
+    turns = take_turns(runs, arguments.rounds)
     return result(
         "P1d",
         "engine with adapters that no row uses ÷ engine without LoRA layers",
-        speed_ratios(seconds, *seconds),
+        turns.speed_ratios(*runs),
         goal=0.99,
-        sides=seconds,
+        sides=turns.wall_s,
+        cpu=turns.cpu(*runs),
         setup={**base.facts(rows), "batch": BATCH},
     )
 
@@ -130,16 +137,17 @@ def all_different(base: RandomBase, rows: Sequence[FreeRow], arguments: argparse
     runs.add("32 adapters", *base.attached(), adapters=True)
     runs.add("merged", base.merged(0))
     checked = assert_right(base, rows, runs.tokens("32 adapters"))
-    seconds = take_turns(runs, arguments.rounds)
-    parts = runs.parts(tuple(seconds))
+    turns = take_turns(runs, arguments.rounds)
+    parts = runs.parts(tuple(runs))
     if arguments.profile:
         print_profiles(runs)
     return result(
         "P1c",
         "32 adapters in a batch of 32 ÷ one merged model, same engine",
-        speed_ratios(seconds, *seconds),
+        turns.speed_ratios(*runs),
         goal=0.80,
-        sides=seconds,
+        sides=turns.wall_s,
+        cpu=turns.cpu(*runs),
         parts=parts,
         decode_only=parts["merged"]["stepping_s"] / parts["32 adapters"]["stepping_s"],
         checks=checked,

@@ -23,7 +23,7 @@ from typing import Any
 
 import peft
 from decoding import Decoder
-from measuring import flags, parsed, print_profiles, result, speed_ratios, take_turns, write
+from measuring import flags, parsed, print_profiles, result, take_turns, write
 from random_base import LANGUAGES, SHAPES, FreeRow, RandomBase, assert_right, lengths_for, shape_flags
 from rivals import generate, generate_by_language
 
@@ -89,15 +89,16 @@ def compare(
         _ENGINE: lambda: decoder.decode(jobs),
         "PEFT": lambda: rival(rows, batch),
     }
-    seconds = take_turns(sides, arguments.rounds)
+    turns = take_turns(sides, arguments.rounds)
     if arguments.profile:
         print_profiles(sides)
     return result(
         name,
         title,
-        speed_ratios(seconds, _ENGINE, "PEFT"),
+        turns.speed_ratios(_ENGINE, "PEFT"),
         goal=goal,
-        sides=seconds,
+        sides=turns.wall_s,
+        cpu=turns.cpu(_ENGINE, "PEFT"),
         checks={_ENGINE: ours, "PEFT": theirs},
         setup={**base.facts(rows), "batch": batch, "peft": peft.__version__},
     )

@@ -209,7 +209,9 @@ def assert_right(base: RandomBase, rows: Sequence[FreeRow], found: Sequence[Sequ
         for place, tokens in zip(own, expected, strict=True):
             if list(found[place]) != tokens:
                 gap = gap_at_first_difference(model, rows[place], tokens, found[place])
-                assert gap < tolerance(base.shape.dtype), f"row {place}: {found[place]} is not {tokens}, gap {gap}"
+                assert gap < tolerance(base.shape.dtype), (
+                    f"row {place}: {found[place]} is not {tokens}, gap {gap}"
+                )
                 near += 1
     changed = sum(list(a) != list(b) for a, b in zip(found, unlike_base, strict=True))
     assert changed > len(rows) // 2, f"the adapters change only {changed} of {len(rows)} rows"
@@ -222,9 +224,7 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 @torch.inference_mode()
-def gap_at_first_difference(
-    model: Any, row: FreeRow, expected: Sequence[int], found: Sequence[int]
-) -> float:
+def gap_at_first_difference(model: Any, row: FreeRow, expected: Sequence[int], found: Sequence[int]) -> float:
     """Returns how far apart the model's two best logits are where two lines part; infinity at the end."""
     same = next((i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), None)
     if same is None:

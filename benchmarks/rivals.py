@@ -101,7 +101,9 @@ def generate_batch(model: Any, rows: Sequence[FreeRow], *, batch: int) -> list[l
         max_requests_per_batch=batch,
         page_size=_PAGE_TOKENS,
     )
-    with model.continuous_batching_context_manager(_greedy(1), continuous_batching_config=settings) as manager:
+    with model.continuous_batching_context_manager(
+        _greedy(1), continuous_batching_config=settings
+    ) as manager:
         for place, row in enumerate(rows):
             manager.add_request(list(row.prompt_ids), str(place), max_new_tokens=row.new_tokens)
         found: dict[int, list[int]] = {}

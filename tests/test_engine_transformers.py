@@ -240,7 +240,8 @@ def test_wrong_guesses_are_given_up_and_change_nothing(tmp_path: Path) -> None:
     rows = [world.row(text, (("en", 1.0),)) for text in SENTENCES] * 6
     plain = world.decode(rows)
     wrong = [
-        dataclasses.replace(row, guess=wrong_guess(row, answer)) for row, answer in zip(rows, plain, strict=True)
+        dataclasses.replace(row, guess=wrong_guess(row, answer))
+        for row, answer in zip(rows, plain, strict=True)
     ]
     drafted = []
     for start in range(0, len(wrong), len(SENTENCES)):
