@@ -64,7 +64,7 @@ def mixed(base: RandomBase, rows: Sequence[FreeRow], arguments: argparse.Namespa
     own = [replace(row, adapter=0) for row in rows]
     assert_right(base, own, generate(one, own, batch=BATCH))
     assert_right(base, own, generate_batch(one, own, batch=BATCH))
-    slow = {  # a few turns are enough for what is far off, and they are slow
+    slow = {  # one turn is enough for what is far off, and they are slow
         "merged, generate_batch": lambda: generate_batch(one, rows, batch=BATCH),
         "merged, generate": lambda: generate(one, rows, batch=BATCH),
         "gather per token": runs["gather per token"],
@@ -73,7 +73,7 @@ def mixed(base: RandomBase, rows: Sequence[FreeRow], arguments: argparse.Namespa
     }
     turns = take_turns({name: runs[name] for name in ("8 adapters", "merged")}, arguments.rounds)
     parts = runs.parts(("8 adapters", "merged"))
-    beside = take_turns(slow, max(1, arguments.rounds // 2))
+    beside = take_turns(slow, max(1, arguments.rounds // 3))
     if arguments.profile:
         print_profiles({name: runs[name] for name in ("8 adapters", "merged")})
     return result(

@@ -1,6 +1,6 @@
 """P7, P7b, P7d: what forced tokens, drafts and the grammar do, on real sentences with trained adapters.
 
-    python benchmarks/passes.py --workspace W --corpus panx --limit 50     # about 4 minutes on a slow core
+    python benchmarks/passes.py --workspace W --corpus panx --limit 25     # about 3 minutes on a slow core
 
 The rows are those that the tagger makes of the corpus's test sentences. Through the engine's running batch:
 
@@ -38,7 +38,7 @@ def main() -> None:
     """Measures and writes P7, P7b and P7d."""
     parser = flags(__doc__, rounds=3)
     workspace_flags(parser)
-    parser.add_argument("--limit", type=int, default=50, help="Test sentences per language.")
+    parser.add_argument("--limit", type=int, default=25, help="Test sentences per language.")
     parser.add_argument("--profile", action="store_true", help="Print where each side's time goes, too.")
     arguments = parsed(parser)
     sides = Sides(recorded(Workspace.open(arguments.workspace), arguments.corpus, arguments.limit))

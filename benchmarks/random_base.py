@@ -88,6 +88,7 @@ class RandomBase:
 
     def __init__(self, shape: Shape, adapters: int) -> None:
         self.shape, self.adapters = shape, adapters
+        self._known: dict[tuple[FreeRow, bool], list[int]] = {}
         self._model = tiny_model("llama", dtype=shape.dtype, **shape.config)
         self._model.config.eos_token_id = self._model.generation_config.eos_token_id = None
         self._folder = tempfile.TemporaryDirectory(prefix="benchmark-adapters-")
@@ -165,6 +166,19 @@ class RandomBase:
             for row in rows
         ]
 
+    def expected(self, rows: Sequence[FreeRow], *, adapters: bool = True) -> list[list[int]]:
+        """Returns each row's tokens by its adapter's merged model, or by the base, each decoded once."""
+        for number in sorted({row.adapter for row in rows}) if adapters else [None]:
+            own = [
+                row for row in rows if number in (None, row.adapter) and (row, adapters) not in self._known
+            ]
+            if own:
+                model = self.plain() if number is None else self.merged(number)
+                lines = Decoder(model, max_rows=1).decode(self.jobs(own, adapters=False)).lines
+                for row, line in zip(own, lines, strict=True):
+                    self._known[row, adapters] = line.tokens
+        return [self._known[row, adapters] for row in rows]
+
     def facts(self, rows: Sequence[FreeRow]) -> dict[str, Any]:
         """Returns what a result says of shape and rows."""
         return {
@@ -198,22 +212,13 @@ def assert_right(base: RandomBase, rows: Sequence[FreeRow], found: Sequence[Sequ
         AssertionError: A row differs where the model's choice is clear, or the adapters change nothing.
     """
     near = 0
-    unlike_base = _tokens(Decoder(base.plain()).decode(base.jobs(rows, adapters=False)))
-    for number in range(base.adapters):
-        own = [place for place, row in enumerate(rows) if row.adapter == number]
-        if not own:
-            continue
-        model = base.merged(number)
-        decoder = Decoder(model, max_rows=1)
-        expected = _tokens(decoder.decode(base.jobs([rows[place] for place in own], adapters=False)))
-        for place, tokens in zip(own, expected, strict=True):
-            if list(found[place]) != tokens:
-                gap = gap_at_first_difference(model, rows[place], tokens, found[place])
-                assert gap < tolerance(base.shape.dtype), (
-                    f"row {place}: {found[place]} is not {tokens}, gap {gap}"
-                )
-                near += 1
-    changed = sum(list(a) != list(b) for a, b in zip(found, unlike_base, strict=True))
+    expected = base.expected(rows)
+    for row, tokens, right in zip(rows, found, expected, strict=True):
+        if list(tokens) != right:
+            gap = gap_at_first_difference(base.merged(row.adapter), row, right, tokens)
+            assert gap < tolerance(base.shape.dtype), f"{tokens} were decoded, {right} expected, gap {gap}"
+            near += 1
+    changed = sum(a != b for a, b in zip(expected, base.expected(rows, adapters=False), strict=True))
     assert changed > len(rows) // 2, f"the adapters change only {changed} of {len(rows)} rows"
     return {"rows_compared": len(rows), "rows_nearly_tied": near}
 
@@ -232,7 +237,3 @@ def gap_at_first_difference(model: Any, row: FreeRow, expected: Sequence[int], f
     ids = torch.tensor([[*row.prompt_ids, *expected[:same]]])
     best = model(input_ids=ids, use_cache=False).logits[0, -1].float().topk(2).values
     return float(best[0] - best[1])
-
-
-def _tokens(decoded: Any) -> list[list[int]]:
-    return [line.tokens for line in decoded.lines]
