@@ -38,9 +38,7 @@ class DraftAccounts:
         pause_rows: Rows without drafts.
     """
 
-    def __init__(
-        self, *, window_tokens: int = 128, least_share: float = 0.25, pause_rows: int = 256
-    ) -> None:
+    def __init__(self, *, window_tokens: int = 128, least_share: float = 0.25, pause_rows: int = 256) -> None:
         self._window_tokens, self._least_share, self._pause_rows = window_tokens, least_share, pause_rows
         self._accounts: OrderedDict[Adapters, _Account] = OrderedDict()
 
