@@ -12,7 +12,7 @@ help:
 	@echo "make demo       install, then corpus → index → adapters → report → tags on the sample corpus"
 	@echo "make test       install, then lint, types and quick tests"
 	@echo "make test-slow  faults, cluster, browser, soak"
-	@echo "make bench      benchmarks; results in benchmarks/results/"
+	@echo "make bench      benchmarks, or those of ONLY=\"passes tagging\"; results in benchmarks/results/"
 
 demo:
 	scripts/install.sh $(EXTRA)
@@ -34,7 +34,7 @@ test-slow: .venv-dev
 	scripts/test.sh -m slow --timeout 900
 
 bench: .venv-dev
-	scripts/bench.sh
+	scripts/bench.sh $(ONLY)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,69 +5,63 @@
 Context vectors of every indexed language of the corpus, one thread. First the same flat vectors in one shard
 and in eight must give the same rows for every query, else nothing is timed. Then single queries, as a service
 asks them, go to their own language and to all languages in turn.
+
+Not covered: entity indexes, many queries at once, indexes larger than memory.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import faiss
 import numpy as np
 from matplotlib.figure import Figure
+from measuring import flags, parsed, result, workspace_flags, write
 
 from retrieveall.corpus.limits import limited
 from retrieveall.embedding.protocol import Vectors
-from retrieveall.evaluation.plots import save_png
 from retrieveall.retrieval import Retriever, corpus_indexes
 from retrieveall.retrieval.shards import IndexKind, ShardSet, build_index
 from retrieveall.workspace import Workspace
 
-RESULTS = Path(__file__).parent / "results"
 K = 20
 SHARDS = 8
 KINDS: tuple[IndexKind, ...] = ("flat", "ivf")
 
 
 def main() -> None:
-    """Measures and writes ``sharding-<corpus>.json`` and ``.png``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--workspace", default=os.environ.get("RETRIEVEALL_WORKSPACE", "workspace"))
-    parser.add_argument("--corpus", required=True)
+    """Measures and writes ``sharding-<corpus>``."""
+    parser = flags(__doc__, rounds=1)
+    workspace_flags(parser)
     parser.add_argument("--limit", type=int, default=200, help="Queries per language.")
-    arguments = parser.parse_args()
-    faiss.omp_set_num_threads(1)
+    arguments = parsed(parser)
     rows, queries = vectors(Workspace.open(arguments.workspace), arguments.corpus, arguments.limit)
     one_query = np.concatenate(list(queries.values()))
     assert_same_rows(np.concatenate(list(rows.values())), one_query)
     timings = {kind: measure(kind, rows, queries) for kind in KINDS}
-    result = {
-        "id": "P11",
-        "value": timings["flat"]["ratio"],
-        "goal": 5.0,
-        "better": "higher",
-        "unit": "milliseconds a query over all languages ÷ over its own",
-        "kinds": timings,
-        "identical_rows": True,
-        "setup": {
-            "threads": 1,
+    flat = timings["flat"]["samples"]
+    record = result(
+        "P11",
+        "a query over all languages ÷ over its own, flat",
+        [b / a for a, b in zip(flat["own"], flat["all"], strict=True)],
+        goal=5.0,
+        sides={
+            f"{kind}, {name}": timings[kind]["samples"][name] for kind in KINDS for name in ("own", "all")
+        },
+        sides_unit="milliseconds a query",
+        kinds={kind: {name: timings[kind][name] for name in ("own", "all", "ratio")} for kind in KINDS},
+        identical_rows=True,
+        setup={
             "k": K,
             "corpus": arguments.corpus,
             "rows": {code: len(one) for code, one in rows.items()},
             "queries": len(one_query),
             "dimensions": one_query.shape[1],
         },
-    }
-    name = f"sharding-{arguments.corpus}"
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    save_png(draw(timings), RESULTS / f"{name}.png")
+    )
+    write(record, arguments.results, draw(timings), name=f"sharding-{arguments.corpus}")
 
 
 def vectors(workspace: Workspace, corpus: str, limit: int) -> tuple[dict[str, Vectors], dict[str, Vectors]]:
@@ -90,8 +84,8 @@ def assert_same_rows(rows: Vectors, queries: Vectors) -> None:
     assert np.array_equal(one, several), f"{(one != several).any(axis=1).sum()} queries differ"
 
 
-def measure(kind: IndexKind, rows: dict[str, Vectors], queries: dict[str, Vectors]) -> dict[str, float]:
-    """Returns the median milliseconds of a query over its own language and over all, and their ratio."""
+def measure(kind: IndexKind, rows: dict[str, Vectors], queries: dict[str, Vectors]) -> dict[str, Any]:
+    """Returns the median milliseconds of a query over its own language and over all, their ratio, and all."""
     own = {code: ShardSet([build_index(one, kind)], one.shape[1]) for code, one in rows.items()}
     together = np.concatenate(list(rows.values()))
     everything = ShardSet([build_index(together, kind)], together.shape[1])
@@ -101,7 +95,7 @@ def measure(kind: IndexKind, rows: dict[str, Vectors], queries: dict[str, Vector
             for name, shards in (("own", own[code]), ("all", everything)):
                 milliseconds[name].append(timed_ms(shards, query[None]))
     medians = {name: statistics.median(values) for name, values in milliseconds.items()}
-    return {**medians, "ratio": medians["all"] / medians["own"]}
+    return {**medians, "ratio": medians["all"] / medians["own"], "samples": milliseconds}
 
 
 def timed_ms(shards: ShardSet, query: Vectors) -> float:
@@ -111,7 +105,7 @@ def timed_ms(shards: ShardSet, query: Vectors) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def draw(timings: dict[IndexKind, dict[str, float]]) -> Figure:
+def draw(timings: dict[IndexKind, dict[str, Any]]) -> Figure:
     """Draws the milliseconds of both searches for each kind."""
     figure = Figure(figsize=(5.4, 3.0), layout="constrained")
     axes = figure.add_subplot()

@@ -1,7 +1,22 @@
 #!/usr/bin/env bash
-# Runs every benchmark, or those named, on the workspace's corpora; results and pictures go to benchmarks/results/.
-# BENCH_CORPUS names the corpus; without it the sample corpus that `make demo` imported.
+# Runs all benchmarks, or those named (`scripts/bench.sh mixed_batch passes`), one after the other, and writes
+# the table of docs/performance.md. About 25 minutes on two slow cores; run nothing else beside them.
+# Those on sentences use RETRIEVEALL_WORKSPACE (what `make demo` made) and its corpus BENCH_CORPUS.
+# Flags for a single one: .venv/bin/python benchmarks/NAME.py --help
 set -euo pipefail
 source scripts/env.sh
-[ $# -gt 0 ] || set -- benchmarks/[a-z]*.py
-for script in "$@"; do .venv/bin/python "$script" --corpus "${BENCH_CORPUS:-sample}"; done
+export PYTHONPATH=. HF_HUB_OFFLINE=1 RETRIEVEALL_WORKSPACE="${RETRIEVEALL_WORKSPACE:-workspace}"
+corpus="--corpus ${BENCH_CORPUS:-sample}"
+declare -A flags=(
+  [mixed_batch]="" [peft_rivals]="" [continuous]="" [exactness]="--workspace $RETRIEVEALL_WORKSPACE $corpus"
+  [passes]="$corpus" [prefix]="$corpus" [tagging]="$corpus" [routing]="$corpus --limit 500"
+  [sharding]="$corpus --limit 100"
+)
+[ $# -gt 0 ] || set -- exactness mixed_batch peft_rivals continuous passes prefix tagging routing sharding
+failed=()
+for name in "$@"; do
+  # shellcheck disable=SC2086  # flags are a list of words
+  .venv/bin/python "benchmarks/$name.py" ${flags[$name]} || failed+=("$name")
+done
+.venv/bin/python benchmarks/table.py
+[ ${#failed[@]} -eq 0 ] || { echo "failed: ${failed[*]}" >&2; exit 1; }

@@ -102,6 +102,35 @@ def test_a_right_guess_saves_passes_and_changes_nothing(few: World) -> None:
     assert 0 < stats.accepted_tokens <= stats.drafted_tokens
 
 
+def test_wrong_guesses_are_given_up_and_change_nothing(tmp_path: Path) -> None:
+    """The draft of a guess that is never right is fed with the first rows only."""
+    world = World(tmp_path, "llama", max_batch_rows=4)
+    rows = [world.row(text, (("en", 1.0),)) for text in SENTENCES] * 6
+    plain = world.decode(rows)
+    wrong = [
+        dataclasses.replace(row, guess=wrong_guess(row, answer))
+        for row, answer in zip(rows, plain, strict=True)
+    ]
+    drafted = []
+    for start in range(0, len(wrong), len(SENTENCES)):
+        answers = world.decode(wrong[start : start + len(SENTENCES)])
+        assert [spans_of(one) for one in answers] == [
+            spans_of(other) for other in plain[start : start + len(SENTENCES)]
+        ]
+        drafted.append(world.engine.stats().drafted_tokens)
+    world.engine.close()
+    assert 0 < drafted[1] == drafted[-1]
+
+
+def wrong_guess(row: Row, answer: Decoded) -> tuple[GuessedSpan, ...]:
+    """Every unit a mention of a label that the model does not give the mention that begins there."""
+    label = {row.sentence.unit_range(s.start_char, s.end_char): s.label for s in answer.spans}
+    return tuple(
+        GuessedSpan(first_unit=i, end_unit=i + 1, label=next(x for x in LABELS if x != label.get((i, i + 1))))
+        for i in range(len(row.sentence.units))
+    )
+
+
 def true_guess(row: Row, answer: Decoded) -> tuple[GuessedSpan, ...]:
     places = [(row.sentence.unit_range(span.start_char, span.end_char), span.label) for span in answer.spans]
     return tuple(GuessedSpan(first_unit=p[0], end_unit=p[1], label=label) for p, label in places if p)

@@ -4,7 +4,8 @@ A row joins with one pass over its prompt. Every later step feeds each row the t
 with tokens that the grammar then forced, so that most forced tokens cost no pass of their own. Behind
 them a row feeds a draft: the line as it would go on if the row's guess were right. One pass then answers
 for every draft token whether the model would have chosen it; the first that it would not ends the
-draft, and its columns of the cache are written again later. So greedy output stays what it is.
+draft, and its columns of the cache are written again later. So greedy output stays what it is. Adapters
+whose drafts are seldom right pause them.
 
 Shorter feeds of a step are padded on the left. Row i stands in slot i of the cache; when one leaves,
 the last one takes its slot.
@@ -22,6 +23,7 @@ from typing import Any
 import torch
 
 from retrieveall.engine.automaton import TagLineAutomaton
+from retrieveall.engine.drafting import DraftAccounts
 from retrieveall.engine.head import AllowedScorer
 from retrieveall.engine.kv_cache import TRASH, KvLimit, SlotCache
 from retrieveall.engine.masks import AttentionMasks
@@ -48,6 +50,7 @@ class LiveRow:
         most_tokens: Prompt and line have no more tokens together.
         unseen: Tokens that the model has yet to be fed before the row's next choice.
         seen_tokens: Tokens of prompt and line that the cache holds for good.
+        guess: What drafts are made of.
         draft: What the running step tries, the last token only compared.
         drafted_tokens: Draft tokens that were fed so far …
         accepted_tokens: … and those of them that the model had chosen, too.
@@ -74,7 +77,7 @@ class LiveRow:
         self.drafted_tokens = 0
         self.accepted_tokens = 0
         self.forward_passes = 0
-        self._guess = ticket.row.guess
+        self.guess = ticket.row.guess
         self.is_gone = False
         self._max_positions = max_positions
         self._check_positions()
@@ -100,7 +103,7 @@ class LiveRow:
             if self._max_positions is not None:
                 room = min(room, self._max_positions - self.seen_tokens)
             # the last token of a draft is only compared: nothing is chosen behind it
-            self.draft = self.automaton.draft(self._guess)[: room + 1] if room > 0 else []
+            self.draft = self.automaton.draft(self.guess)[: room + 1] if room > 0 else []
         self.drafted_tokens += len(self.draft[:-1])
         return fed + self.draft[:-1]
 
@@ -185,6 +188,7 @@ class RunningBatch:
         self.rows: list[LiveRow] = []
         self._scorer, self._masks, self._pad_id, self._device = scorer, masks, pad_id, device
         self._follow = follow
+        self._drafting = DraftAccounts()
         self._cache = SlotCache()
         self.limit: KvLimit = self._measured(kv_bytes)
         self._cache = SlotCache(self.limit)
@@ -202,6 +206,9 @@ class RunningBatch:
     def join(self, rows: Sequence[LiveRow]) -> None:
         """Takes rows in: one pass over their prompts, and their first choices."""
         first_slot = len(self.rows)
+        for row in rows:
+            if row.guess and not self._drafting.admits(row.ticket.row.adapters):
+                row.guess = ()
         self.rows += rows
         self._cache.reserve(len(self.rows), self.most_tokens, live=first_slot)
         self._feed(rows, first_slot, limit=None, draft_tokens=_JOIN_DRAFT_TOKENS)
@@ -213,6 +220,10 @@ class RunningBatch:
     def leave(self) -> list[LiveRow]:
         """Drops and returns the rows that need no further steps."""
         left = [row for row in self.rows if not row.is_live]
+        for row in left:
+            self._drafting.note(
+                row.ticket.row.adapters, drafted=row.drafted_tokens, accepted=row.accepted_tokens
+            )
         for slot in reversed(range(len(self.rows))):
             if not self.rows[slot].is_live:
                 last = self.rows.pop()

@@ -40,7 +40,9 @@ _DTYPES = {
     "float16": torch.float16,
 }
 
-_JOIN_ROOM = 0.25  # of the rows that may be under way: others join once so much room is free
+JOIN_ROOM = 0.25
+"""Of the rows that may be under way: others join once so much room is free, as every joining costs a pass."""
+
 _JOINS_PER_DOUBLING = 32  # after a batch was halved
 
 
@@ -226,11 +228,11 @@ class TransformersEngine:
                 self._split(joining, full)
 
     def _waiting_rows(self) -> list[Ticket]:
-        """Takes rows that may join now: a few at once, because every joining costs a pass of its own."""
+        """Takes rows that may join now, several at once; see `JOIN_ROOM`."""
         self._waiting.sweep()
         running = len(self._running.rows)
         free = self._most_rows - running
-        if running and free < _JOIN_ROOM * self._most_rows:
+        if running and free < JOIN_ROOM * self._most_rows:
             return []
         room = _Room(self._bank, self._running.limit, running, self._running.most_tokens)
         return self._waiting.take(free, self.config.max_prefill_tokens, gate=room, wait=not running)
