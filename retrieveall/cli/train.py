@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +27,7 @@ class TrainRequest:
     Attributes:
         recipe: Fields of `AdapterTrainingConfig` that differ from workspace and defaults.
         gpus_per_worker: None takes one where there is one.
+        pack_size: Most adapters that one worker trains at once.
     """
 
     corpus: str | None = None
@@ -39,6 +40,7 @@ class TrainRequest:
     recipe: dict[str, Any] = field(default_factory=dict)
     publish: bool = True
     force: bool = False
+    pack_size: int = 1
     workers_per_language: int = 1
     cpus_per_worker: int = 1
     gpus_per_worker: float | None = None
@@ -71,6 +73,13 @@ def train(
     accumulate: Annotated[int | None, typer.Option(help="Forward passes of one step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and dropped examples.")] = None,
+    packed: Annotated[
+        bool,
+        typer.Option(
+            "--packed", help="Train several adapters in one worker, over one base and in the same batches."
+        ),
+    ] = False,
+    pack_size: Annotated[int, typer.Option(min=2, help="Most adapters of one pack, with --packed.")] = 8,
     workers_per_language: Annotated[int, typer.Option(help="Workers that share one adapter's batches.")] = 1,
     cpus_per_worker: Annotated[int, typer.Option(help="CPUs, and threads of torch, of one worker.")] = 1,
     gpus_per_worker: Annotated[
@@ -81,6 +90,9 @@ def train(
 ) -> None:
     """Trains one adapter per language, side by side as far as the resources reach, and publishes them.
 
+    With --packed the adapters of several languages are trained in one process. Each becomes what it would
+    have become alone, up to rounding, and counts as the same run.
+
     Killed, it goes on where it stopped when the same command is given again; what is finished is not trained
     twice unless data, settings or base changed. RAY_ADDRESS sends the work to a cluster.
 
@@ -89,6 +101,7 @@ def train(
       retrieveall train                                       all languages of the workspace
       retrieveall train --corpus panx --languages nl,de --train-limit 5000
       retrieveall train --base-model Qwen/Qwen3-1.7B --rank 16 --gpus-per-worker 1
+      retrieveall train --packed --pack-size 16               many small languages on one GPU
       retrieveall train --examples off --no-publish           a rival for the table
     """
     flags = {
@@ -111,6 +124,7 @@ def train(
         recipe={name: value for name, value in flags.items() if value is not None},
         publish=publish,
         force=force,
+        pack_size=pack_size if packed else 1,
         workers_per_language=workers_per_language,
         cpus_per_worker=cpus_per_worker,
         gpus_per_worker=gpus_per_worker,
@@ -148,14 +162,15 @@ def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
         train_limit=request.train_limit,
         dev_limit=request.dev_limit,
     )
+    resources = Resources(
+        pack_size=request.pack_size,
+        workers_per_language=request.workers_per_language,
+        cpus_per_worker=request.cpus_per_worker,
+        max_failures=request.max_failures,
+    )
     stages = plan_specs(workspace, choice)
     with ray_running(), progress_bars("training") as move:
-        resources = Resources(
-            workers_per_language=request.workers_per_language,
-            cpus_per_worker=request.cpus_per_worker,
-            gpus_per_worker=_gpus(request.gpus_per_worker),
-            max_failures=request.max_failures,
-        )
+        resources = replace(resources, gpus_per_worker=_gpus(request.gpus_per_worker))
         return train_adapters(
             workspace, stages, resources, publish=request.publish, force=request.force, on_progress=move
         )
