@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def new(architecture: Architecture, *, rank: int = 8, seed: int = 3) -> TrainedLora:
-    base = tiny_model(architecture)
+    base: Any = tiny_model(architecture)
     _, shapes = attach_lora(base, skip=base.get_output_embeddings())
     return TrainedLora.new(shapes, rank=rank, alpha=16, seed=seed, dtype=torch.float32, device=CPU)
 
@@ -42,7 +43,7 @@ def test_plain_peft_reads_every_adapter_of_a_batch_alike(architecture: Architect
     for adapter in adapters:
         for _, b_OR in adapter.matrices.values():
             b_OR.data.copy_(torch.randn(b_OR.shape, generator=generator) * 0.2)
-    base = tiny_model(architecture)
+    base: Any = tiny_model(architecture)
     switch, _ = attach_lora(base, skip=base.get_output_embeddings())
     ids = torch.randint(5, 200, (3, 20), generator=generator)
     switch.plan = TrainingPlan([(adapters[0], 1), (adapters[1], 2)])

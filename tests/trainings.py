@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.text.units import split_units
 from retrieveall.training.adapter import AdapterTraining, AdapterTrainingConfig
 from retrieveall.training.data import TrainingRow
 from retrieveall.training.shared import SharedBase
 from retrieveall.types import EntityExample, Examples, GoldEntity, Sentence
-from tests.models import Architecture, tiny_model, tiny_tokenizer
+from tests.models import tiny_model, tiny_tokenizer
 
 LABELS = ("LOC", "PER")
 NAMES = ("Anna", "Boris", "Carla", "Dmitri", "Elena")
@@ -33,12 +31,10 @@ def make_row(index: int, *, words: int = 1) -> TrainingRow:
     return TrainingRow(sentence=sentence, detokenised=sentence, examples=examples)
 
 
-def make_base(
-    architecture: Architecture = "llama", *, dtype: torch.dtype = torch.float32, pass_tokens: int = 512
-) -> SharedBase:
+def make_base(model: Any = None, *, pass_tokens: int = 512) -> SharedBase:
     tokenizer = tiny_tokenizer()
     return SharedBase(
-        tiny_model(architecture, dtype=dtype),
+        tiny_model() if model is None else model,
         PromptCodec(tokenizer),
         pad_id=tokenizer.pad_token_id,
         pass_tokens=pass_tokens,
