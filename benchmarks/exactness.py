@@ -60,6 +60,7 @@ _RECIPES: tuple[dict[str, Any], ...] = (
     {"rank": 8, "alpha": 24.0, "targets": ("q_proj", "v_proj", "down_proj")},
     {"rank": 1, "alpha": 2.0, "targets": LINEARS},
 )
+_ADAPTER_BYTES = 400_000  # less than all adapters take, so that some are dropped and loaded again
 _FLOAT64_SHARE = 0.25  # of the rows of float32
 _PATIENCE_S = 300.0
 
@@ -148,7 +149,7 @@ class RandomWorld:
                 save_tiny_adapter(folder / digest, tiny_model(architecture), seed=seed, **recipe)
                 self._digests.append(digest)
         config = EngineConfig(
-            base_model=self._base, dtype=dtype, max_batch_rows=12, adapter_capacity=4, threads=None
+            base_model=self._base, dtype=dtype, max_batch_rows=12, adapter_bytes=_ADAPTER_BYTES
         )
         self.engine = TransformersEngine(config, lambda digest: folder / digest)
 

@@ -128,6 +128,25 @@ def tiny_model(
     return random_model
 
 
+def exact_model(architecture: Architecture = "llama") -> PreTrainedModel:
+    """Returns a tiny model in float64 throughout; transformers' own norms compute in float32 always."""
+    model = tiny_model(architecture, dtype=torch.float64)
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child).__name__.endswith("RMSNorm"):
+                setattr(parent, name, _exact_norm(child))
+    return model
+
+
+def _exact_norm(norm: Any) -> torch.nn.RMSNorm:
+    eps = norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps
+    exact = torch.nn.RMSNorm(norm.weight.shape, eps=eps, dtype=torch.float64)
+    # Gemma's weights are kept less one
+    weight = 1 + norm.weight if type(norm).__name__.startswith("Gemma") else norm.weight
+    exact.weight.data.copy_(weight.detach())
+    return exact
+
+
 def save_tiny_base(
     folder: Path, architecture: Architecture = "llama", *, seed: int = 0, **overrides: Any
 ) -> Path:

@@ -12,7 +12,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from retrieveall.cli.main import app
-from retrieveall.errors import InputError, NotFoundError, RetrieveAllError
+from retrieveall.errors import ConfigError, InputError, NotFoundError, RetrieveAllError
 
 CONLL = "Anna\tB-PER\nlebt\tO\nin\tO\nBern\tB-LOC\n.\tO\n\nEs\tO\nregnet\tO\n.\tO\n"
 BROKEN = CONLL + "\nkaputt\n"
@@ -154,3 +154,9 @@ def test_adapter_references_are_checked(tmp_path: Path, source: Path, reference:
     import_corpus(tmp_path / "w", source)
     with pytest.raises(InputError):
         run(tmp_path / "w", "adapters", "pin", reference)
+
+
+def test_a_pack_of_languages_cannot_have_several_workers(tmp_path: Path, source: Path) -> None:
+    import_corpus(tmp_path / "w", source)
+    with pytest.raises(ConfigError, match="--packed"):
+        run(tmp_path / "w", "train", "--packed", "--workers-per-language", "2")

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 
 from retrieveall.corpus.sample import sample_corpus
+from retrieveall.errors import ConfigError
+from retrieveall.frozen import to_dict
 from retrieveall.lora.card import DevScores, check_card
 from retrieveall.models.digest import base_digest
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.data import RenderConfig
 from retrieveall.training.inputs import RunSpec, TrainingChoice, plan_specs
 from retrieveall.workspace import Workspace
-from tests.models import save_tiny_base
+from tests.models import save_tiny_adapter, save_tiny_base, tiny_model
 from tests.stores import BASE, CORPUS, add_adapter, dev
 
 train_jobs = pytest.importorskip("train_jobs.train_adapters")
@@ -77,6 +79,57 @@ def test_resources_are_asked_of_ray_per_worker() -> None:
     assert gpu.device.name == "cuda"
     assert gpu.scaling.use_gpu is True
     assert gpu.scaling.resources_per_worker == {"CPU": 1, "GPU": 0.5}
+
+
+def test_a_pack_has_one_worker() -> None:
+    with pytest.raises(ConfigError, match="Leave out --packed or --workers-per-language"):
+        train_jobs.Resources(pack_size=8, workers_per_language=2)
+    with pytest.raises(ConfigError, match="at least 1"):
+        train_jobs.Resources(pack_size=0)
+
+
+def test_runs_are_packed_in_order_and_one_alone_keeps_its_name() -> None:
+    specs = [replace(SPEC, language=language) for language in ("aa", "bb", "cc", "dd", "ee")]
+    packs = train_jobs.packs(specs, 2)
+    assert [[spec.language for spec in pack] for pack in packs] == [["aa", "bb"], ["cc", "dd"], ["ee"]]
+    names = [train_jobs.pack_name(pack) for pack in packs]
+    assert names[2] == specs[4].run_name
+    assert len(set(names)) == 3 and all(name.startswith("pack-") for name in names[:2])
+    assert names == [train_jobs.pack_name(pack) for pack in train_jobs.packs(specs, 2)]
+
+
+def test_a_finished_adapter_is_taken_up_as_long_as_the_pool_has_it(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "w", create=True)
+    digest = add_adapter(workspace, tmp_path, language="nl")
+    run = workspace.run(SPEC.run_name)
+    assert train_jobs._kept(workspace, SPEC) is None
+    run.write_json(train_jobs.RESULT, outcome(adapter=digest, seconds=9.0).to_dict())
+    kept = train_jobs._kept(workspace, SPEC)
+    assert kept is not None and (kept.adapter, kept.reused, kept.seconds) == (digest, True, 0.0)
+    run.write_json(train_jobs.RESULT, outcome(adapter="0" * 16).to_dict())
+    assert train_jobs._kept(workspace, SPEC) is None
+
+
+def test_what_failed_in_a_pack_fails_alone(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "w", create=True)
+    bad = replace(SPEC, language="de")
+    lost = replace(SPEC, language="fr")
+    save_tiny_adapter(tmp_path / "end" / SPEC.run_name, tiny_model(), rank=16)
+    broken = tmp_path / "end" / lost.run_name
+    broken.mkdir()
+    (broken / "adapter_config.json").write_text("{")
+    endings = {
+        SPEC.run_name: {"error": None, "dev": to_dict(dev(0.5))},
+        bad.run_name: {"error": "InputError: no", "dev": None},
+        lost.run_name: {"error": None, "dev": None},
+    }
+    (tmp_path / "end" / train_jobs.ENDINGS).write_text(json.dumps(endings))
+    good, failed, unread = (
+        train_jobs._pooled(workspace, spec, tmp_path / "end") for spec in (SPEC, bad, lost)
+    )
+    assert workspace.pool.get(good.adapter).card.dev == dev(0.5)
+    assert (failed.adapter, failed.error) == (None, "InputError: no")
+    assert unread.adapter is None and "adapter_model.safetensors" in unread.error
 
 
 def test_outcomes_are_json() -> None:
@@ -141,7 +194,8 @@ from tests.test_train_jobs_train_adapters import specs
 from train_jobs.train_adapters import Resources, train_adapters
 workspace = Workspace.open(sys.argv[1])
 with ray_running():
-    report = train_adapters(workspace, specs(workspace, sys.argv[2]), Resources(max_failures=0))
+    resources = Resources(max_failures=0, pack_size=int(sys.argv[3]))
+    report = train_adapters(workspace, specs(workspace, sys.argv[2]), resources)
 print(json.dumps(report.to_dict()))
 """
 
@@ -169,15 +223,15 @@ def break_corpus(workspace: Workspace, language: str) -> bytes:
     return whole
 
 
-def start(workspace: Workspace, base: Path, log: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", DRIVER, workspace.uri, str(base)]
+def start(workspace: Workspace, base: Path, log: Path, pack_size: int = 1) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", DRIVER, workspace.uri, str(base), str(pack_size)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with log.open("w") as errors:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
 
 
-def trained(workspace: Workspace, base: Path, log: Path) -> dict[str, Any]:
-    printed, _ = start(workspace, base, log).communicate(timeout=400)
+def trained(workspace: Workspace, base: Path, log: Path, pack_size: int = 1) -> dict[str, Any]:
+    printed, _ = start(workspace, base, log, pack_size).communicate(timeout=400)
     assert printed, log.read_text()[-2000:]
     report = json.loads(printed.splitlines()[-1])
     return {"release": report["release"], **{one["language"]: one for one in report["outcomes"]}}
@@ -190,10 +244,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_one_language_fails_alone_and_only_it_is_trained_again(tmp_path: Path, base: Path) -> None:
+@pytest.mark.parametrize("pack_size", [1, 8])
+def test_one_language_fails_alone_and_only_it_is_trained_again(
+    pack_size: int, tmp_path: Path, base: Path
+) -> None:
     workspace = make_workspace(tmp_path, "de", "en")
     whole = break_corpus(workspace, "de")
-    first = trained(workspace, base, tmp_path / "first.log")
+    first = trained(workspace, base, tmp_path / "first.log", pack_size)
     workspace.store.child("corpora").write_bytes("sample/de/train.parquet", whole)
     second = trained(workspace, base, tmp_path / "second.log")
 
@@ -203,24 +260,31 @@ def test_one_language_fails_alone_and_only_it_is_trained_again(tmp_path: Path, b
     assert second["en"]["reused"] and second["en"]["adapter"] == first["en"]["adapter"]
     assert second["de"]["adapter"] and not second["de"]["reused"]
     assert set(workspace.releases.current().languages) == {"de", "en"}
+    assert not [name for name in workspace.runs.list() if name.startswith("pack-")]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_killed_driver_goes_on_to_the_same_adapter(tmp_path: Path, base: Path) -> None:
-    whole = trained(make_workspace(tmp_path / "one", "en"), base, tmp_path / "whole.log")
-    workspace = make_workspace(tmp_path / "two", "en")
-    run = workspace.run(specs(workspace, str(base))[0][0].run_name)
-    driver = start(workspace, base, tmp_path / "killed.log")
+@pytest.mark.parametrize("languages", [("en",), ("de", "en")], ids=["alone", "packed"])
+def test_a_killed_driver_goes_on_to_the_same_adapters(
+    languages: tuple[str, ...], tmp_path: Path, base: Path
+) -> None:
+    size = len(languages)
+    whole = trained(make_workspace(tmp_path / "one", *languages), base, tmp_path / "whole.log", size)
+    workspace = make_workspace(tmp_path / "two", *languages)
+    (wanted,) = specs(workspace, str(base))
+    run = workspace.run(train_jobs.pack_name(wanted))
+    driver = start(workspace, base, tmp_path / "killed.log", size)
     while driver.poll() is None and not any("checkpoint" in name for name in run.list()):
         time.sleep(0.05)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    killed_early = not run.exists(train_jobs.RESULT)
-    again = trained(workspace, base, tmp_path / "again.log")
+    killed_early = not workspace.run(wanted[0].run_name).exists(train_jobs.RESULT)
+    again = trained(workspace, base, tmp_path / "again.log", size)
 
     assert killed_early
-    assert again["en"]["adapter"] == whole["en"]["adapter"]
-    assert not again["en"]["reused"]
-    assert len(workspace.pool.list()) == 1
+    for language in languages:
+        assert again[language]["adapter"] == whole[language]["adapter"]
+        assert not again[language]["reused"]
+    assert len(workspace.pool.list()) == size
     assert "Failed to query" not in (tmp_path / "again.log").read_text()

@@ -20,9 +20,11 @@ from retrieveall.training.data import (
     RenderedRow,
     TrainingRow,
     collate,
+    decided_row,
     drop_examples,
     epoch_batches,
     fits_budget,
+    passes,
     render_row,
 )
 from retrieveall.training.renaming import NameMaker
@@ -158,7 +160,7 @@ TEXTS = st.lists(st.sampled_from(["[Anna](PER)", "[Oslo](LOC)", "went", "Anna", 
 
 def collated(texts: list[str], seed: int) -> tuple[list[RenderedRow], Batch]:
     rows = [render_row(plain_row(annotated(text)), codec(), KEEP_ALL, random.Random(seed)) for text in texts]
-    return rows, collate(rows, 1, grammar())
+    return rows, collate([decided_row(row, grammar()) for row in rows], 1)
 
 
 @settings(max_examples=30)
@@ -193,6 +195,18 @@ def test_decisions_stand_before_their_tokens_and_the_rest_is_forced(texts: list[
             assert (len(automaton.allowed()) > 1) == (first + step in at[index])
             automaton.advance(token)
         assert automaton.finished
+    assert batch.owners.tolist() == [index for index, steps in at.items() for _ in steps]
+
+
+@given(lengths=st.lists(st.integers(1, 60), max_size=40), max_tokens=st.integers(1, 200))
+def test_passes_hold_each_row_once_within_their_tokens(lengths: list[int], max_tokens: int) -> None:
+    found = passes(lengths, max_tokens)
+    assert sorted(index for chosen in found for index in chosen) == list(range(len(lengths)))
+    for chosen in found:
+        assert chosen == sorted(chosen)
+        assert len(chosen) == 1 or len(chosen) * max(lengths[index] for index in chosen) <= max_tokens
+    longest = [max(lengths[index] for index in chosen) for chosen in found]
+    assert longest == sorted(longest, reverse=True)
 
 
 def test_a_renamed_row_is_a_row_of_other_names() -> None:

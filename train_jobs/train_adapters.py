@@ -1,14 +1,15 @@
-"""Trains adapters with Ray Train: one run per language, side by side as far as the resources reach.
+"""Trains adapters with Ray Train: one run per language or pack, side by side as far as resources reach.
 
-A thin shell over `retrieveall.training`, started by `retrieveall train`: what a run reads is named by
-a `RunSpec`, its folder in ``runs/`` by language and digest of that spec. A run that was killed goes on
-from its last checkpoint when the same command is given again; a finished one is not trained twice.
+A thin shell over `retrieveall.training`, started by `retrieveall train`: what an adapter is made of is
+named by a `RunSpec`, its folder in ``runs/`` by language and digest of that spec. A pack trains several
+of them in one process; each keeps its own folder, outcome and card, as if it had been trained alone. A
+run that was killed goes on from its last checkpoint when the same command is given again; a finished
+adapter is not trained twice, however it was trained.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,24 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from retrieveall.digests import digest_json
+from retrieveall.errors import ConfigError, RetrieveAllError
 from retrieveall.frozen import from_dict, to_dict
 from retrieveall.lora.card import AdapterCard, DevScores
 from retrieveall.lora.releases import Publication
 from retrieveall.prompting.codec import PROMPT_FORMAT
-from retrieveall.training.adapter import AdapterTraining, Progress
-from retrieveall.training.inputs import RunSpec, load_inputs
-from retrieveall.training.run import Device, measure_dev, train_adapter
+from retrieveall.training.inputs import RunSpec
+from retrieveall.training.run import Device
 from retrieveall.workspace import Workspace
 from train_jobs import attempts
+from train_jobs.train_worker import ENDINGS, PROGRESS, PROGRESS_SECONDS, train_worker
 
 RESULT = "result.json"
-PROGRESS = "progress.json"
-DEV = "dev.json"  # of a finished run's checkpoint, and of no other
-_PROGRESS_SECONDS = 2.0
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a run's language, its steps done and its steps in all."""
@@ -49,12 +48,26 @@ class Resources:
         gpus_per_worker: 0 trains on the CPU.
         cpus_per_worker: CPUs and torch threads of one worker.
         max_failures: Restarts of a run whose worker died; a mistake ends it at once.
+        pack_size: Most adapters that one run trains.
+
+    Raises:
+        ConfigError: Packs are to have several workers.
     """
 
     workers_per_language: int = 1
     gpus_per_worker: float = 0.0
     cpus_per_worker: int = 1
     max_failures: int = 2
+    pack_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.pack_size < 1:
+            raise ConfigError(f"A pack of {self.pack_size} adapters was asked for; give at least 1.")
+        if self.pack_size > 1 and self.workers_per_language > 1:
+            raise ConfigError(
+                f"{self.workers_per_language} workers per language were asked for; a pack has one worker for"
+                " all its languages. Leave out --packed or --workers-per-language."
+            )
 
     @property
     def device(self) -> Device:
@@ -83,6 +96,7 @@ class TrainOutcome:
         dev: Scores on dev, None where there is no dev split or the run failed.
         error: Why it failed, None where it did not.
         reused: The run had been finished before.
+        seconds: Of the run, in a pack of all its adapters together.
     """
 
     language: str
@@ -171,19 +185,42 @@ def _run_all(
     workspace: Workspace, specs: Sequence[RunSpec], resources: Resources, on_progress: OnProgress
 ) -> list[TrainOutcome]:
     """Keeps as many runs under way as the cluster has room for; returns their outcomes in the given order."""
-    pending = list(specs)
-    waiting: dict[Any, RunSpec] = {}
-    finished: dict[str, TrainOutcome] = {}
+    kept = {spec.run_name: _kept(workspace, spec) for spec in specs}
+    finished = {name: outcome for name, outcome in kept.items() if outcome is not None}
+    pending = packs([spec for spec in specs if spec.run_name not in finished], resources.pack_size)
+    waiting: dict[Any, tuple[RunSpec, ...]] = {}
     while pending or waiting:
         while pending and len(waiting) < room_for_runs(resources, _cluster()):
-            spec = pending.pop(0)
-            waiting[_fit.remote(workspace, spec, resources)] = spec
-        done, _ = ray.wait(list(waiting), timeout=_PROGRESS_SECONDS)
+            pack = pending.pop(0)
+            waiting[_fit.remote(workspace, pack, resources)] = pack
+        done, _ = ray.wait(list(waiting), timeout=PROGRESS_SECONDS)
         for reference in done:
-            spec = waiting.pop(reference)
-            finished[spec.run_name] = _outcome_of(reference, spec)
-        _tell_progress(workspace, waiting.values(), on_progress)
+            outcomes = _outcomes_of(reference, waiting.pop(reference))
+            finished.update((outcome.run, outcome) for outcome in outcomes)
+        for pack in waiting.values():
+            _tell_progress(workspace, pack, on_progress)
     return [finished[spec.run_name] for spec in specs]
+
+
+def _kept(workspace: Workspace, spec: RunSpec) -> TrainOutcome | None:
+    """Takes up the outcome of a finished run; None where there is none, or `gc` took its adapter."""
+    run = workspace.run(spec.run_name)
+    if not run.exists(RESULT):
+        return None
+    outcome = from_dict(TrainOutcome, run.read_json(RESULT), source=RESULT)
+    there = outcome.adapter is not None and workspace.pool.has(outcome.adapter)
+    return replace(outcome, reused=True, seconds=0.0) if there else None
+
+
+def packs(specs: Sequence[RunSpec], size: int) -> list[tuple[RunSpec, ...]]:
+    """Groups runs in their order, at most so many together; what is grouped alike goes on after a kill."""
+    return [tuple(specs[start : start + size]) for start in range(0, len(specs), size)]
+
+
+def pack_name(specs: Sequence[RunSpec]) -> str:
+    """Returns the name of Ray Train's run: that of the adapter where it is only one."""
+    names = [spec.run_name for spec in specs]
+    return names[0] if len(names) == 1 else f"pack-{digest_json(names)}"
 
 
 def _cluster() -> Mapping[str, float]:
@@ -214,12 +251,16 @@ def _tell_progress(workspace: Workspace, specs: Iterable[RunSpec], on_progress: 
             on_progress(spec.language, *steps)
 
 
-def _outcome_of(reference: Any, spec: RunSpec) -> TrainOutcome:
+def _outcomes_of(reference: Any, specs: Sequence[RunSpec]) -> list[TrainOutcome]:
     try:
-        outcome: TrainOutcome = ray.get(reference)
-        return outcome
+        outcomes: list[TrainOutcome] = ray.get(reference)
+        return outcomes
     except Exception as error:  # whatever one run dies of, the others go on
-        return TrainOutcome(language=spec.language, run=spec.run_name, error=attempts.reason(error))
+        return [_failed(spec, attempts.reason(error)) for spec in specs]
+
+
+def _failed(spec: RunSpec, error: str) -> TrainOutcome:
+    return TrainOutcome(language=spec.language, run=spec.run_name, error=error)
 
 
 def _read_progress(workspace: Workspace, spec: RunSpec) -> tuple[int, int] | None:
@@ -245,32 +286,33 @@ def _published(workspace: Workspace, report: TrainReport, force: bool) -> TrainR
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _fit(workspace: Workspace, spec: RunSpec, resources: Resources) -> TrainOutcome:
-    """Trains one run, or takes up its result, and puts the adapter into the pool."""
+def _fit(workspace: Workspace, specs: Sequence[RunSpec], resources: Resources) -> list[TrainOutcome]:
+    """Trains a pack, or takes up its last checkpoint, and puts the adapters into the pool."""
     started = time.monotonic()
-    run = workspace.run(spec.run_name)
-    if run.exists(RESULT):
-        kept = from_dict(TrainOutcome, run.read_json(RESULT), source=RESULT)
-        # where `gc` took the adapter, Ray Train hands out the finished run's checkpoint again
-        if kept.adapter is not None and workspace.pool.has(kept.adapter):
-            return replace(kept, reused=True, seconds=0.0)
-    result = attempts.fit(lambda: _trainer(workspace, spec, resources), max_failures=resources.max_failures)
+    name = pack_name(specs)
+    result = attempts.fit(lambda: _trainer(workspace, specs, resources), max_failures=resources.max_failures)
     checkpoint = result.checkpoint
     assert checkpoint is not None  # the loop's last report carries one
     with checkpoint.as_directory() as folder:
-        outcome = _pooled(workspace, spec, Path(folder))
-    outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
-    run.write_json(RESULT, outcome.to_dict())
-    return outcome
+        outcomes = [_pooled(workspace, spec, Path(folder)) for spec in specs]
+    seconds = round(time.monotonic() - started, 1)
+    outcomes = [replace(outcome, seconds=seconds) for outcome in outcomes]
+    for outcome in outcomes:
+        if outcome.error is None:
+            workspace.run(outcome.run).write_json(RESULT, outcome.to_dict())
+    if len(specs) > 1:
+        # Ray Train would hand out this checkpoint again, with the failures of those that failed
+        workspace.runs.remove(name)
+    return outcomes
 
 
-def _trainer(workspace: Workspace, spec: RunSpec, resources: Resources) -> TorchTrainer:
+def _trainer(workspace: Workspace, specs: Sequence[RunSpec], resources: Resources) -> TorchTrainer:
     return TorchTrainer(
-        _worker_loop,
-        train_loop_config={"workspace": workspace, "spec": spec, "device": resources.device},
+        train_worker,
+        train_loop_config={"workspace": workspace, "specs": specs, "device": resources.device},
         scaling_config=resources.scaling,
         run_config=RunConfig(
-            name=spec.run_name,
+            name=pack_name(specs),
             storage_path=workspace.runs.root,
             storage_filesystem=workspace.runs.filesystem,
             failure_config=FailureConfig(max_failures=0),
@@ -280,9 +322,14 @@ def _trainer(workspace: Workspace, spec: RunSpec, resources: Resources) -> Torch
 
 
 def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutcome:
-    values = json.loads((checkpoint / DEV).read_text())
-    dev = from_dict(DevScores, values, source=DEV) if values else None
-    digest = workspace.pool.add(checkpoint / "adapter", adapter_card(spec, dev))
+    ending = json.loads((checkpoint / ENDINGS).read_text())[spec.run_name]
+    if ending["error"] is not None:
+        return _failed(spec, ending["error"])
+    dev = from_dict(DevScores, ending["dev"], source=ENDINGS) if ending["dev"] else None
+    try:
+        digest = workspace.pool.add(checkpoint / spec.run_name, adapter_card(spec, dev))
+    except RetrieveAllError as error:  # such as weights that are no numbers
+        return _failed(spec, attempts.reason(error))
     return TrainOutcome(
         language=spec.language, run=spec.run_name, adapter=digest, index=spec.index_digest, dev=dev
     )
@@ -314,85 +361,6 @@ def adapter_card(spec: RunSpec, dev: DevScores | None) -> AdapterCard:
         initial_adapter=spec.initial_adapter,
         licence=spec.licence,
     )
-
-
-def _worker_loop(loop_config: dict[str, Any]) -> None:
-    """What every Ray Train worker runs."""
-    workspace, spec, device = loop_config["workspace"], loop_config["spec"], loop_config["device"]
-    rank = ray.train.get_context().get_world_rank()
-    with tempfile.TemporaryDirectory() as scratch:
-        resume = _resumed(Path(scratch) / "resume")
-        # a run may die after its last checkpoint, before Ray Train took note that it was the last
-        done = resume is not None and (resume / DEV).exists()
-        folder = resume if resume and done else Path(scratch) / "finished"
-        if not done:
-            _train(workspace, spec, device, folder, resume)
-        ray.train.report({"finished": True}, checkpoint=_checkpoint(folder, rank))
-
-
-def _resumed(folder: Path) -> Path | None:
-    """Copies the run's last checkpoint, None where there is none yet."""
-    checkpoint = ray.train.get_checkpoint()
-    return Path(checkpoint.to_directory(folder)) if checkpoint else None
-
-
-def _train(workspace: Workspace, spec: RunSpec, device: Device, folder: Path, resume: Path | None) -> None:
-    """Trains; rank 0 writes the adapter and its dev scores into the folder."""
-    context = ray.train.get_context()
-    rank = context.get_world_rank()
-    inputs = load_inputs(workspace, spec)
-    train_adapter(
-        spec.base_model,
-        inputs.train,
-        inputs.dev,
-        spec.labels,
-        spec.config,
-        folder / "adapter",
-        device=device,
-        on_progress=_Reporter(workspace, spec, rank),
-        resume=resume,
-        initial=workspace.pool.path(spec.initial_adapter) if spec.initial_adapter else None,
-        rank=rank,
-        world_size=context.get_world_size(),
-    )
-    if rank != 0:
-        return
-    dev = measure_dev(
-        spec.base_model,
-        folder / "adapter",
-        inputs.measured,
-        spec.labels,
-        device=device,
-        budget_tokens=spec.config.render.budget_tokens,
-    )
-    (folder / DEV).write_text(json.dumps(to_dict(dev) if dev else None))
-
-
-def _checkpoint(folder: Path, rank: int) -> Checkpoint | None:
-    return Checkpoint.from_directory(folder) if rank == 0 else None
-
-
-class _Reporter:
-    """Saves checkpoints and leaves word of the progress, on rank 0 alone."""
-
-    def __init__(self, workspace: Workspace, spec: RunSpec, rank: int) -> None:
-        self._run = workspace.run(spec.run_name)
-        self._rank = rank
-        self._told_s = 0.0
-
-    def __call__(self, training: AdapterTraining, progress: Progress) -> None:
-        if self._rank == 0 and time.monotonic() - self._told_s > _PROGRESS_SECONDS:
-            self._told_s = time.monotonic()
-            self._run.write_json(PROGRESS, asdict(progress))
-        if not progress.save:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            if self._rank == 0:
-                training.save(Path(folder))
-            ray.train.report(
-                {"step": progress.step, "loss": progress.loss, "dev_loss": progress.dev_loss},
-                checkpoint=_checkpoint(Path(folder), self._rank),
-            )
 
 
 def _now() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -31,6 +31,7 @@ class TrainRequest:
     Attributes:
         recipe: Fields of `AdapterTrainingConfig` that differ from workspace and defaults.
         gpus_per_worker: None takes one where there is one.
+        pack_size: Most adapters that one worker trains at once.
     """
 
     corpus: str | None = None
@@ -43,6 +44,7 @@ class TrainRequest:
     recipe: dict[str, Any] = field(default_factory=dict)
     publish: bool = True
     force: bool = False
+    pack_size: int = 1
     workers_per_language: int = 1
     cpus_per_worker: int = 1
     gpus_per_worker: float | None = None
@@ -75,12 +77,25 @@ class RecipeFlags:
 class WorkerFlags:
     """What each run may use, see `train_adapters.Resources`."""
 
+    packed: Annotated[
+        bool,
+        typer.Option(
+            "--packed", help="Train several adapters in one worker, over one base and in the same batches."
+        ),
+    ] = False
+    pack_size: Annotated[int, typer.Option(min=2, help="Most adapters of one pack, with --packed.")] = 8
     workers_per_language: Annotated[int, typer.Option(help="Workers that share one adapter's batches.")] = 1
     cpus_per_worker: Annotated[int, typer.Option(help="CPUs, and threads of torch, of one worker.")] = 1
     gpus_per_worker: Annotated[
         float | None, typer.Option(help="GPUs of one worker. [default: 1 where there is one, else 0]")
     ] = None
     max_failures: Annotated[int, typer.Option(help="Restarts of a run whose worker died.")] = 2
+
+    def given(self) -> dict[str, Any]:
+        """Returns the fields of `TrainRequest`."""
+        flags = asdict(self)
+        packed = flags.pop("packed")
+        return flags if packed else {**flags, "pack_size": 1}
 
 
 @grouped
@@ -108,6 +123,9 @@ def train(
 ) -> None:
     """Trains one adapter per language, side by side as far as the resources reach, and publishes them.
 
+    With --packed the adapters of several languages are trained in one process. Each becomes what it would
+    have become alone, up to rounding, and counts as the same run.
+
     Killed, it goes on where it stopped when the same command is given again; what is finished is not trained
     twice unless data, settings or base changed. An adapter that is worse on dev than the one it would replace
     stays in the pool, unpublished: exit code 3. RAY_ADDRESS sends the work to a cluster.
@@ -117,6 +135,7 @@ def train(
       retrieveall train                                       all languages of the workspace
       retrieveall train --corpus panx --languages nl,de --train-limit 5000
       retrieveall train --base-model Qwen/Qwen3-1.7B --rank 16 --gpus-per-worker 1
+      retrieveall train --packed --pack-size 16               many small languages on one GPU
       retrieveall train --examples off --no-publish           a rival for the table
     """
     request = TrainRequest(
@@ -130,7 +149,7 @@ def train(
         recipe=recipe.given(),
         publish=publish,
         force=force,
-        **asdict(workers),
+        **workers.given(),
     )
     with libraries_on_stderr():
         report = run_training(Session.of(context).open(), request)
@@ -164,14 +183,15 @@ def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
         train_limit=request.train_limit,
         dev_limit=request.dev_limit,
     )
+    resources = Resources(
+        pack_size=request.pack_size,
+        workers_per_language=request.workers_per_language,
+        cpus_per_worker=request.cpus_per_worker,
+        max_failures=request.max_failures,
+    )
     stages = plan_specs(workspace, choice)
     with ray_running(), progress_bars("training") as move:
-        resources = Resources(
-            workers_per_language=request.workers_per_language,
-            cpus_per_worker=request.cpus_per_worker,
-            gpus_per_worker=_gpus(request.gpus_per_worker),
-            max_failures=request.max_failures,
-        )
+        resources = replace(resources, gpus_per_worker=_gpus(request.gpus_per_worker))
         return train_adapters(
             workspace, stages, resources, publish=request.publish, force=request.force, on_progress=move
         )

@@ -19,6 +19,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -226,11 +227,19 @@ def _stacks_bytes(adapters: Sequence[LoraWeights]) -> int:
     return len(adapters) * sum(largest.values())
 
 
+class Plan(Protocol):
+    """What wrapped layers follow: `LoraPlan` in decoding, `TrainingPlan` where adapters are trained."""
+
+    def add(self, layer: str, x_NLI: torch.Tensor, y_NLO: torch.Tensor) -> torch.Tensor:
+        """Adds every row's LoRA of one layer to the base's output, in place, and returns it."""
+        ...
+
+
 class LoraSwitch:
     """Tells all wrapped layers of one model which plan the running batch follows; None is the base."""
 
     def __init__(self) -> None:
-        self.plan: LoraPlan | None = None
+        self.plan: Plan | None = None
 
 
 class LoraLinear(nn.Module):

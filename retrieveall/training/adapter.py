@@ -1,9 +1,11 @@
-"""Training of one LoRA adapter over the frozen base: a plain class, no Ray.
+"""Training of one LoRA adapter: its batches, schedule, early stopping and saves. A plain class, no Ray.
 
-Every batch is a function of (seed, epoch), every step of the random state that it sets itself, so
-a training that is killed and loaded from its last save ends with the same weights as one that was
-not. Source: RetrieveAll, CKAL (one LoRA per language, loss on the tagged output); the optimiser,
-schedule and sizes are our own choice.
+Forward and backward passes are `retrieveall.training.shared`'s, the loop is `retrieveall.training.pack`'s;
+whatever is an adapter's own stands here, however many others are trained beside it.
+
+Every batch is a function of (seed, epoch), so a training that is killed and loaded from its last save
+ends with the same weights as one that was not. Source: RetrieveAll, CKAL (one LoRA per language, loss
+on the tagged output); the optimiser, schedule and sizes are our own choice.
 """
 
 from __future__ import annotations
@@ -11,33 +13,30 @@ from __future__ import annotations
 import json
 import math
 import random
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
 from torch import Tensor
 
 from retrieveall.engine.automaton import label_grammar
-from retrieveall.engine.head import AllowedScorer
 from retrieveall.errors import InputError
-from retrieveall.prompting.codec import PromptCodec
+from retrieveall.lora.trained import TrainedLora
 from retrieveall.training.data import (
-    Batch,
+    DecidedRow,
     RenderConfig,
     RenderedRow,
     TrainingRow,
-    collate,
+    decided_row,
     epoch_batches,
     fits_budget,
     render_row,
 )
 from retrieveall.training.muon import Muon
 from retrieveall.training.renaming import NameMaker
+from retrieveall.training.shared import Portion, SharedBase
 
 RECIPE = "4"
 """Version of this loop: what a recipe of the same numbers gives depends on it."""
@@ -52,8 +51,8 @@ class AdapterTrainingConfig:
         alpha: Scale numerator; the update is (alpha / rank) · B A.
         learning_rate: Peak of a cosine after linear warm-up, for Muon on the scale of AdamW's.
         epochs: Passes over the training rows.
-        batch_rows: Rows of one forward pass on one worker.
-        accumulate: Forward passes of one optimiser step.
+        batch_rows: Rows of one batch on one worker; the loss is the mean over a batch's decisions.
+        accumulate: Batches of one optimiser step.
         patience: Epochs without a better dev loss after which training stops.
         save_steps: Optimiser steps between two saves.
     """
@@ -79,8 +78,8 @@ class Progress:
 
     Attributes:
         dev_loss: Mean nats per decision, on the last step of an epoch only.
-        save: True when the caller should `save` now.
-        finished: True on the last step.
+        ends_epoch: True on the last step of an epoch.
+        finished: True on the last step of all.
     """
 
     step: int
@@ -88,7 +87,7 @@ class Progress:
     epoch: int
     loss: float
     dev_loss: float | None = None
-    save: bool = False
+    ends_epoch: bool = False
     finished: bool = False
 
 
@@ -96,9 +95,7 @@ class AdapterTraining:
     """One training of one adapter.
 
     Args:
-        model: The frozen base in the dtype and on the device to train on.
-        codec: The base's codec.
-        pad_id: Padding token id.
+        base: The frozen base, which other trainings may share.
         labels: The labels that the adapter may emit.
         train: Training rows, at least one.
         dev: Dev rows for the loss that decides early stopping; may be empty (then no early stop).
@@ -107,16 +104,18 @@ class AdapterTraining:
         world_size: Number of workers; each takes every world_size-th batch.
         initial: An adapter folder to continue from (polyglot_then_monolingual).
 
+    Attributes:
+        adapter: What is trained; once `finished` it holds the weights of the epoch with the best dev loss.
+
     Raises:
         InputError: There is no training row that fits the prompt budget.
+        IncompatibleArtefactError: The initial adapter is of another rank or base.
     """
 
     def __init__(
         self,
-        model: Any,
-        codec: PromptCodec,
+        base: SharedBase,
         *,
-        pad_id: int,
         labels: Sequence[str],
         train: Sequence[TrainingRow],
         dev: Sequence[TrainingRow],
@@ -125,7 +124,7 @@ class AdapterTraining:
         world_size: int = 1,
         initial: Path | None = None,
     ) -> None:
-        self._codec, self._pad_id, self.config = codec, pad_id, config
+        self._base, self.config = base, config
         self._rank, self._world_size = rank, world_size
         self._train = self._fitting(train)
         self._dev = self._fitting(dev[: config.dev_rows])
@@ -137,19 +136,19 @@ class AdapterTraining:
                 " Import more or shorter sentences, or raise the prompt budget."
             )
         self._maker = NameMaker(row.sentence for row in self._train)
-        self._grammar = label_grammar(tuple(labels), tuple(map(codec.label, labels)))
-        self.model = _with_lora(model, config, initial)
-        self._scorer = AllowedScorer(self.model.get_base_model())
-        self._trained = [p for p in self.model.parameters() if p.requires_grad]
+        self._grammar = label_grammar(tuple(labels), tuple(map(base.codec.label, labels)))
+        self.adapter = _first_weights(base, config, initial)
+        self._trained = list(self.adapter.parameters.values())
         self._optimiser = Muon(self._trained, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.step = 0
         self._epochs_without_gain = 0
         self._best_loss = math.inf
         self._best: dict[str, Tensor] | None = None
+        self._plan: tuple[int, list[list[int]]] | None = None
         self.history: list[dict[str, float]] = []
 
     def _fitting(self, rows: Sequence[TrainingRow]) -> list[TrainingRow]:
-        return [row for row in rows if fits_budget(row, self._codec, self.config.render)]
+        return [row for row in rows if fits_budget(row, self._base.codec, self.config.render)]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -162,58 +161,57 @@ class AdapterTraining:
         """Optimiser steps of the whole training without early stopping."""
         return self.steps_per_epoch * self.config.epochs
 
-    def run(self) -> Iterator[Progress]:
-        """Trains from where it stands, yielding after every optimiser step.
+    @property
+    def finished(self) -> bool:
+        """True after the last step: all epochs are done, or the last ones brought no gain."""
+        return self.step >= self.total_steps or self._epochs_without_gain >= self.config.patience
 
-        When the iterator ends the model holds the weights of the epoch with the best dev loss.
+    def portion(self) -> Portion:
+        """Returns the rows of the coming step; their weighted nats sum up to its loss.
+
+        The loss is the mean over the step's batches of the mean nats per decision, 0 where a batch has none.
         """
-        while self.step < self.total_steps and self._epochs_without_gain < self.config.patience:
-            epoch = self.step // self.steps_per_epoch
-            yield from self._run_epoch(epoch)
-        self._restore_best()
+        epoch, index = divmod(self.step, self.steps_per_epoch)
+        batches = self._batches(epoch)[index * self.config.accumulate : (index + 1) * self.config.accumulate]
+        rows: list[DecidedRow] = []
+        weights: list[float] = []
+        for indices in batches:
+            batch = [decided_row(self._render(number, epoch), self._grammar) for number in indices]
+            decisions = sum(len(row.steps) for row in batch)
+            rows += batch
+            weights += [1 / (max(1, decisions) * len(batches))] * len(batch)
+        return Portion(adapter=self.adapter, rows=rows, weights=weights)
 
-    def _run_epoch(self, epoch: int) -> Iterator[Progress]:
-        batches = self._epoch_plan(epoch)
-        for index in range(self.step - epoch * self.steps_per_epoch, self.steps_per_epoch):
-            mine = batches[index * self.config.accumulate : (index + 1) * self.config.accumulate]
-            loss = self._optimise(mine, epoch)
-            last = index + 1 == self.steps_per_epoch
-            dev_loss = self._end_epoch(loss) if last else None
-            finished = last and (
-                epoch + 1 == self.config.epochs or self._epochs_without_gain >= self.config.patience
-            )
-            yield Progress(
-                step=self.step,
-                total_steps=self.total_steps,
-                epoch=epoch,
-                loss=loss,
-                dev_loss=dev_loss,
-                save=last or self.step % self.config.save_steps == 0,
-                finished=finished,
-            )
-
-    def _epoch_plan(self, epoch: int) -> list[list[int]]:
+    def _batches(self, epoch: int) -> list[list[int]]:
         """This worker's batches of an epoch, as many on every worker.
 
         Rows are rendered for their lengths here and again for their batch: that costs a hundredth of
         a step, and rows of one length waste no padding.
         """
-        rng = random.Random(f"{self.config.seed}:{epoch}")
-        lengths = [len(self._render_train(index, epoch)) for index in range(len(self._train))]
-        batches = list(epoch_batches(lengths, self.config.batch_rows, rng))
-        wanted = self.steps_per_epoch * self.config.accumulate * self._world_size
-        batches += batches[: wanted - len(batches)] if len(batches) > 1 else batches * (wanted - len(batches))
-        return batches[self._rank :: self._world_size]
+        if self._plan is None or self._plan[0] != epoch:
+            rng = random.Random(f"{self.config.seed}:{epoch}")
+            lengths = [len(self._render(index, epoch)) for index in range(len(self._train))]
+            batches = list(epoch_batches(lengths, self.config.batch_rows, rng))
+            wanted = self.steps_per_epoch * self.config.accumulate * self._world_size
+            missing = wanted - len(batches)
+            batches += batches[:missing] if len(batches) > 1 else batches * missing
+            self._plan = epoch, batches[self._rank :: self._world_size]
+        return self._plan[1]
 
-    def _optimise(self, batches: Sequence[Sequence[int]], epoch: int) -> float:
-        self.model.train()
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-        total = 0.0
-        for indices in batches:
-            rows = [self._render_train(index, epoch) for index in indices]
-            loss = self.loss(self._collated(rows)) / len(batches)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+    def _render(self, index: int, epoch: int) -> RenderedRow:
+        rng = random.Random(f"{self.config.seed}:{epoch}:{index}")
+        return render_row(self._train[index], self._base.codec, self.config.render, rng, self._maker)
+
+    def _render_dev(self, index: int) -> RenderedRow:
+        rng = random.Random(f"{self.config.seed}:dev:{index}")
+        return render_row(self._dev[index], self._base.codec, self.config.render, rng)
+
+    def take_step(self, loss: float) -> Progress:
+        """Moves the weights along their gradients, and at the end of an epoch looks at the dev loss.
+
+        Args:
+            loss: Of the step's portion, whose gradients are there.
+        """
         self._average_gradients()
         torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
         for group in self._optimiser.param_groups:
@@ -221,33 +219,19 @@ class AdapterTraining:
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        return total
-
-    def _render_train(self, index: int, epoch: int) -> RenderedRow:
-        rng = random.Random(f"{self.config.seed}:{epoch}:{index}")
-        return render_row(self._train[index], self._codec, self.config.render, rng, self._maker)
-
-    def _render_dev(self, index: int) -> RenderedRow:
-        rng = random.Random(f"{self.config.seed}:dev:{index}")
-        return render_row(self._dev[index], self._codec, self.config.render, rng)
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Mean nats per decision of a batch, 0 where it has none."""
-        device = next(self.model.parameters()).device
-        states = self._scorer.states(
-            batch.columns,
-            input_ids=batch.ids_BT.to(device),
-            attention_mask=batch.mask_BT.to(device),
-            position_ids=batch.positions_BT.to(device),
-            use_cache=False,
+        ends_epoch = self.step % self.steps_per_epoch == 0
+        dev_loss = self._end_epoch(loss) if ends_epoch else None
+        if self.finished:
+            self._restore_best()
+        return Progress(
+            step=self.step,
+            total_steps=self.total_steps,
+            epoch=(self.step - 1) // self.steps_per_epoch,
+            loss=loss,
+            dev_loss=dev_loss,
+            ends_epoch=ends_epoch,
+            finished=self.finished,
         )
-        deciding = states.flatten(0, 1)[batch.places_N.to(device)]
-        logprobs_NK = self._scorer.logprobs(deciding, batch.allowed_NK.to(device))
-        chosen_N = logprobs_NK.gather(1, batch.chosen_N.to(device)[:, None])
-        return -chosen_N.sum() / max(1, len(batch.chosen_N))
-
-    def _collated(self, rows: Sequence[RenderedRow]) -> Batch:
-        return collate(rows, self._pad_id, self._grammar)
 
     def _lr_factor(self) -> float:
         warmup = max(1, round(self.total_steps * self.config.warmup_share))
@@ -270,36 +254,32 @@ class AdapterTraining:
         if dev_loss is None or dev_loss < self._best_loss:
             self._best_loss = dev_loss if dev_loss is not None else math.inf
             self._epochs_without_gain = 0
-            self._best = {name: p.detach().clone() for name, p in self._named_trained()}
+            self._best = {name: p.detach().clone() for name, p in self.adapter.parameters.items()}
         else:
             self._epochs_without_gain += 1
         return dev_loss
 
-    @torch.no_grad()
     def dev_loss(self) -> float | None:
-        """Mean nats per decision on the dev rows, rendered the same way every time."""
+        """Mean nats per decision on the dev rows, None where there are none."""
         if not self._dev:
             return None
-        self.model.eval()
-        nats, decisions = 0.0, 0
-        for start in range(0, len(self._dev), self.config.batch_rows):
-            rows = [
-                self._render_dev(index)
-                for index in range(start, min(start + self.config.batch_rows, len(self._dev)))
-            ]
-            batch = self._collated(rows)
-            nats += float(self.loss(batch)) * len(batch.chosen_N)
-            decisions += len(batch.chosen_N)
-        return nats / max(1, decisions)
+        decisions = sum(len(row.steps) for row in self._dev_decided)
+        return self._base.nats(self.adapter, self._dev_decided) / max(1, decisions)
 
-    def _named_trained(self) -> list[tuple[str, Tensor]]:
-        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+    @cached_property
+    def _dev_decided(self) -> list[DecidedRow]:
+        """The dev rows, rendered once: examples are dropped from them the same way every time."""
+        rows = map(self._render_dev, range(len(self._dev)))
+        return [decided_row(row, self._grammar) for row in rows]
 
     def _restore_best(self) -> None:
         if self._best is not None:
-            with torch.no_grad():
-                for name, parameter in self._named_trained():
-                    parameter.copy_(self._best[name])
+            self._set_weights(self._best)
+
+    @torch.no_grad()
+    def _set_weights(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in self.adapter.parameters.items():
+            parameter.copy_(weights[name])
 
     def save(self, folder: Path) -> None:
         """Writes everything that `load` needs to go on from here."""
@@ -308,7 +288,7 @@ class AdapterTraining:
             "step": self.step,
             "best_loss": self._best_loss,
             "epochs_without_gain": self._epochs_without_gain,
-            "weights": dict(self._named_trained()),
+            "weights": self.adapter.parameters,
             "best": self._best,
             "optimiser": self._optimiser.state_dict(),
             "history": json.dumps(self.history),
@@ -319,9 +299,7 @@ class AdapterTraining:
     def load(self, folder: Path) -> None:
         """Goes back to a saved state of a training with the same arguments."""
         state = torch.load(folder / "training.pt", weights_only=True, map_location="cpu")
-        with torch.no_grad():
-            for name, parameter in self._named_trained():
-                parameter.copy_(state["weights"][name])
+        self._set_weights(state["weights"])
         self._best = state["best"]
         self._best_loss = state["best_loss"]
         self._epochs_without_gain = state["epochs_without_gain"]
@@ -329,29 +307,14 @@ class AdapterTraining:
         self.history = json.loads(state["history"])
         self.step = state["step"]
 
-    def save_adapter(self, folder: Path) -> None:
-        """Writes ``adapter_config.json`` and ``adapter_model.safetensors`` in PEFT format."""
-        self.model.save_pretrained(folder, safe_serialization=True)
-        for extra in folder.iterdir():
-            if extra.name not in {"adapter_config.json", "adapter_model.safetensors"}:
-                shutil.rmtree(extra) if extra.is_dir() else extra.unlink()
 
-
-def _with_lora(model: Any, config: AdapterTrainingConfig, initial: Path | None) -> Any:
-    """Wraps the base with a new LoRA, its first weights a function of the seed, or a given one's."""
-    if initial is not None:
-        return PeftModel.from_pretrained(model, initial, is_trainable=True)
-    torch.manual_seed(config.seed)
-    lora = LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        target_modules="all-linear",
-        bias="none",
-        task_type="CAUSAL_LM",
+def _first_weights(base: SharedBase, config: AdapterTrainingConfig, initial: Path | None) -> TrainedLora:
+    """A new LoRA, its first weights a function of the seed, or a given one's."""
+    begin = (
+        partial(TrainedLora.new, seed=config.seed)
+        if initial is None
+        else partial(TrainedLora.continued, folder=initial)
     )
-    return get_peft_model(model, lora)
-
-
-def adapter_tensors(folder: Path) -> dict[str, Tensor]:
-    """Reads an adapter's tensors, names as PEFT writes them."""
-    return load_file(folder / "adapter_model.safetensors")
+    return begin(
+        shapes=base.shapes, rank=config.rank, alpha=config.alpha, dtype=base.dtype, device=base.device
+    )

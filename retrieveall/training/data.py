@@ -160,6 +160,41 @@ def epoch_batches(lengths: Sequence[int], batch_rows: int, rng: random.Random) -
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DecidedRow:
+    """A rendered row and the decisions of its target.
+
+    Attributes:
+        ids: Prompt and target.
+        target_tokens: How many of the last ids are the target.
+        steps: Which of the target's tokens are decisions, counted from 0.
+        allowed: What the grammar allows at each of them, sorted, at least two ids.
+        chosen: Which of the allowed ids the target takes.
+    """
+
+    ids: tuple[int, ...]
+    target_tokens: int
+    steps: tuple[int, ...]
+    allowed: tuple[tuple[int, ...], ...]
+    chosen: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def decided_row(row: RenderedRow, grammar: LabelGrammar) -> DecidedRow:
+    """Finds the decisions of a row's target, with the labels of its own adapter."""
+    choices = choices_along(row.sentence, grammar, row.target_ids)
+    steps = tuple(step for step, allowed in enumerate(choices) if len(allowed) > 1)
+    return DecidedRow(
+        ids=(*row.prompt_ids, *row.target_ids),
+        target_tokens=len(row.target_ids),
+        steps=steps,
+        allowed=tuple(choices[step] for step in steps),
+        chosen=tuple(choices[step].index(row.target_ids[step]) for step in steps),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """A padded batch; rows are padded on the left, so that all targets end in the last column.
 
@@ -181,25 +216,25 @@ class Batch:
     allowed_NK: Tensor
     chosen_N: Tensor
 
+    @property
+    def owners(self) -> Tensor:
+        """The row of each decision, (N,)."""
+        return self.places_N // self.columns
 
-def collate(rows: Sequence[RenderedRow], pad_id: int, grammar: LabelGrammar) -> Batch:
-    """Pads rows into one batch and finds their decisions."""
+
+def collate(rows: Sequence[DecidedRow], pad_id: int) -> Batch:
+    """Pads rows into one batch; they may be of different adapters."""
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad_id)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
+    columns = max(row.target_tokens for row in rows) + 1
+    places: list[int] = []
     for index, row in enumerate(rows):
-        ids[index, width - len(row) :] = torch.tensor((*row.prompt_ids, *row.target_ids))
+        ids[index, width - len(row) :] = torch.tensor(row.ids)
         mask[index, width - len(row) :] = 1
-    columns = max(len(row.target_ids) for row in rows) + 1
-    places, allowed, chosen = [], [], []
-    for index, row in enumerate(rows):
-        before_first = (index + 1) * columns - 1 - len(row.target_ids)
-        choices = choices_along(row.sentence, grammar, row.target_ids)
-        for step, (token, ids_allowed) in enumerate(zip(row.target_ids, choices, strict=True)):
-            if len(ids_allowed) > 1:
-                places.append(before_first + step)
-                allowed.append(ids_allowed)
-                chosen.append(ids_allowed.index(token))
+        before_first = (index + 1) * columns - 1 - row.target_tokens
+        places += [before_first + step for step in row.steps]
+    allowed = [one for row in rows for one in row.allowed]
     return Batch(
         ids_BT=ids,
         mask_BT=mask,
@@ -207,5 +242,24 @@ def collate(rows: Sequence[RenderedRow], pad_id: int, grammar: LabelGrammar) -> 
         columns=columns,
         places_N=torch.tensor(places, dtype=torch.long),
         allowed_NK=padded_ids(allowed) if allowed else torch.zeros(0, 1, dtype=torch.long),
-        chosen_N=torch.tensor(chosen, dtype=torch.long),
+        chosen_N=torch.tensor([one for row in rows for one in row.chosen], dtype=torch.long),
     )
+
+
+def passes(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Groups rows of close lengths, longest first, for one forward and backward pass each.
+
+    Args:
+        lengths: Tokens of each row.
+        max_tokens: Most tokens of a pass, padding counted; one row alone may have more.
+
+    Returns:
+        Row indices of each pass, each in ascending order.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= max_tokens:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return [sorted(group) for group in groups]

@@ -1,4 +1,4 @@
-"""Muon in float32, for processors without bfloat16 units.
+"""Muon in float32 or better, for processors without bfloat16 units.
 
 torch.optim.Muon orthogonalises in bfloat16, which such processors emulate ten times slower than
 float32: for a small model its step then costs as much as forward and backward passes together.
@@ -58,7 +58,8 @@ class Muon(torch.optim.Optimizer):
 
     def _move(self, parameters: list[Tensor], group: dict[str, Any], *, scale: float) -> None:
         updates = [self._momentum(parameter, group["momentum"]) for parameter in parameters]
-        directions_NRC = orthogonalised(torch.stack(updates).float())
+        wide = torch.promote_types(updates[0].dtype, torch.float32)
+        directions_NRC = orthogonalised(torch.stack(updates).to(wide))
         for parameter, direction_RC in zip(parameters, directions_NRC, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(direction_RC.to(parameter.dtype), alpha=-group["lr"] * scale)

@@ -1,25 +1,29 @@
-"""One adapter from corpus rows to a measured PEFT folder. The Ray job is a thin shell over this.
+"""Adapters from corpus rows to measured PEFT folders. The Ray job is a thin shell over this.
 
-`TrainingInput` is what a run reads, `train_adapter` the whole run, `measure_dev` the strict dev F1
-through the tagger's own generator, so that the card promises what the service will do.
+`AdapterTask` is what a run reads, `train_pack` the whole run of one adapter or of several over one base,
+`measure_dev` the strict dev F1 through the tagger's own generator, so that the card promises what the
+service will do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
+from retrieveall.errors import RetrieveAllError
 from retrieveall.evaluation.language import evaluate
 from retrieveall.generation import GenerationTask, Generator
 from retrieveall.lora.card import DevScores
 from retrieveall.models.base import base_folder, open_base
 from retrieveall.prompting.hierarchical import DEFAULT_BUDGET_TOKENS
-from retrieveall.training.adapter import AdapterTraining, AdapterTrainingConfig, Progress
+from retrieveall.training.adapter import AdapterTraining, AdapterTrainingConfig
 from retrieveall.training.data import TrainingRow
+from retrieveall.training.pack import Pack, PackStep
+from retrieveall.training.shared import SharedBase
 from retrieveall.types import Examples, Sentence
 
 
@@ -46,6 +50,40 @@ class SplitInput:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterTask:
+    """One adapter that is to be trained.
+
+    Attributes:
+        train: Training split.
+        dev: Dev split, for early stopping.
+        labels: Labels the adapter may emit.
+        config: The recipe.
+        initial: Adapter folder to continue.
+    """
+
+    train: SplitInput
+    dev: SplitInput
+    labels: Sequence[str]
+    config: AdapterTrainingConfig
+    initial: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A trained adapter that is to be measured.
+
+    Attributes:
+        adapter: PEFT folder.
+        dev: The sentences and their examples.
+        labels: Labels the adapter may emit.
+    """
+
+    adapter: Path
+    dev: SplitInput
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
     """Where a run computes.
 
@@ -62,99 +100,120 @@ class Device:
         """bfloat16 on a GPU, float32 on a CPU, where bfloat16 is emulated on most machines."""
         return torch.bfloat16 if self.name == "cuda" else torch.float32
 
+    @property
+    def pass_tokens(self) -> int:
+        """Padded tokens of one training pass that keep it busy."""
+        return 16_384 if self.name == "cuda" else 2048
 
-def train_adapter(
+
+def train_pack(
     base_model: str,
-    train: SplitInput,
-    dev: SplitInput,
-    labels: Sequence[str],
-    config: AdapterTrainingConfig,
+    tasks: Mapping[str, AdapterTask],
     target: Path,
     *,
     device: Device,
-    on_progress: Callable[[AdapterTraining, Progress], None],
+    on_step: Callable[[Pack, PackStep], None],
     resume: Path | None = None,
-    initial: Path | None = None,
     rank: int = 0,
     world_size: int = 1,
-) -> AdapterTraining:
-    """Trains one adapter and writes it to ``target`` in PEFT format.
+) -> dict[str, Path | RetrieveAllError]:
+    """Trains one adapter, or several at once over one base, and writes them in PEFT format.
 
     Args:
         base_model: Name of the base.
-        train: Training split.
-        dev: Dev split, for early stopping.
-        labels: Labels the adapter may emit.
-        config: The recipe.
-        target: Folder for the finished adapter (written by rank 0 alone).
+        tasks: By name.
+        target: Gets one folder per name (written by rank 0 alone).
         device: Where to compute.
-        on_progress: Called after every optimiser step; saves when ``progress.save``.
+        on_step: Called after every step; saves the pack when ``step.save``.
         resume: Folder of a save to go on from.
-        initial: Adapter folder to continue.
         rank: This worker's number.
-        world_size: Number of workers of this adapter.
+        world_size: Number of workers that share every adapter's batches.
 
-    Raises:
-        InputError: No training sentence fits the prompt budget.
+    Returns:
+        Per name the adapter's folder, or why it could not be trained; the others are.
     """
     torch.set_num_threads(device.threads)
     base = open_base(base_model, dtype=device.dtype, device=device.name)
-    training = AdapterTraining(
-        base.model,
-        base.codec,
-        pad_id=base.pad_id,
-        labels=labels,
-        train=train.rows(),
-        dev=dev.rows(),
-        config=config,
-        rank=rank,
-        world_size=world_size,
-        initial=initial,
-    )
-    if resume is not None:
-        training.load(resume)
-    for progress in training.run():
-        on_progress(training, progress)
+    shared = SharedBase(base.model, base.codec, pad_id=base.pad_id, pass_tokens=device.pass_tokens)
+    begun = {name: _begun(shared, task, rank, world_size) for name, task in tasks.items()}
+    trainings = {name: one for name, one in begun.items() if isinstance(one, AdapterTraining)}
+    if trainings:
+        pack = Pack(shared, trainings)
+        if resume is not None:
+            pack.load(resume)
+        for step in pack.run():
+            on_step(pack, step)
     if rank == 0:
-        training.save_adapter(target)
-    return training
+        for name, training in trainings.items():
+            training.adapter.save(target / name)
+    return {name: target / name if isinstance(one, AdapterTraining) else one for name, one in begun.items()}
+
+
+def _begun(
+    base: SharedBase, task: AdapterTask, rank: int, world_size: int
+) -> AdapterTraining | RetrieveAllError:
+    try:
+        return AdapterTraining(
+            base,
+            labels=task.labels,
+            train=task.train.rows(),
+            dev=task.dev.rows(),
+            config=task.config,
+            rank=rank,
+            world_size=world_size,
+            initial=task.initial,
+        )
+    except RetrieveAllError as error:
+        return error.with_traceback(None)  # which would keep the base in memory
 
 
 def measure_dev(
     base_model: str,
-    adapter: Path,
-    dev: SplitInput,
-    labels: Sequence[str],
+    candidates: Mapping[str, Candidate],
     *,
     device: Device,
     budget_tokens: int = DEFAULT_BUDGET_TOKENS,
     seed: int = 0,
-) -> DevScores | None:
-    """Measures the strict F1 of an adapter on dev sentences, None where there are none.
+) -> dict[str, DevScores | Exception | None]:
+    """Measures the strict F1 of adapters, each on its own dev sentences, with one engine.
 
     Args:
         base_model: Name of the base.
-        adapter: PEFT folder.
-        dev: The sentences and their examples.
-        labels: Labels the adapter may emit.
+        candidates: By name.
         device: Where to compute.
         budget_tokens: Longest prompt, as in training.
         seed: Of the bootstrap interval.
+
+    Returns:
+        Per name the scores, None where there are no sentences, or what kept it from tagging them.
     """
-    if not dev.sentences:
-        return None
+    if not any(candidate.dev.sentences for candidate in candidates.values()):
+        return dict.fromkeys(candidates)
     dtype = str(device.dtype).removeprefix("torch.")
     settings = EngineConfig(
         base_model=base_folder(base_model), dtype=dtype, device=device.name, threads=device.threads
     )
-    engine = TransformersEngine(settings, lambda _: adapter)
+    engine = TransformersEngine(settings, lambda name: candidates[name].adapter)
+    generator = Generator(engine, engine.codec, budget_tokens=budget_tokens)
     try:
-        tasks = [
-            GenerationTask(text=s.text, labels=tuple(labels), adapters=(("candidate", 1.0),), examples=e)
-            for s, e in zip(dev.sentences, dev.examples, strict=True)
-        ]
-        answers = Generator(engine, engine.codec, budget_tokens=budget_tokens).generate(tasks)
+        return {name: _measured(generator, name, one, seed) for name, one in candidates.items()}
     finally:
         engine.close()
+
+
+def _measured(
+    generator: Generator, name: str, candidate: Candidate, seed: int
+) -> DevScores | Exception | None:
+    dev = candidate.dev
+    if not dev.sentences:
+        return None
+    tasks = [
+        GenerationTask(text=s.text, labels=tuple(candidate.labels), adapters=((name, 1.0),), examples=e)
+        for s, e in zip(dev.sentences, dev.examples, strict=True)
+    ]
+    try:
+        answers = generator.generate(tasks)
+    except Exception as error:  # a broken adapter fails its own rows and nobody else's
+        return error
     score = evaluate(dev.sentences, [a.entities for a in answers], seed=seed).scores["strict"]
     return DevScores(f1=score.f1, f1_low=score.f1_low, f1_high=score.f1_high, sentences=len(dev.sentences))

@@ -1,0 +1,78 @@
+"""A run trains what it can, writes plain PEFT folders and measures each adapter on its own dev sentences."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from retrieveall.errors import InputError
+from retrieveall.lora.card import DevScores
+from retrieveall.training.adapter import AdapterTrainingConfig
+from retrieveall.training.data import RenderConfig
+from retrieveall.training.pack import Pack, PackStep
+from retrieveall.training.run import AdapterTask, Candidate, Device, SplitInput, measure_dev, train_pack
+from retrieveall.types import Examples
+from tests.models import save_tiny_base
+from tests.trainings import LABELS, make_row
+
+CONFIG = AdapterTrainingConfig(rank=8, alpha=16, epochs=1, batch_rows=4)
+NOTHING = SplitInput(sentences=(), detokenised=(), examples=())
+
+
+def split(count: int) -> SplitInput:
+    sentences = [make_row(index).sentence for index in range(count)]
+    return SplitInput(sentences=sentences, detokenised=sentences, examples=[Examples()] * count)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_base(tmp_path_factory.mktemp("base")))
+
+
+def run(base: str, tasks: dict[str, AdapterTask], target: Path) -> tuple[dict[str, object], list[PackStep]]:
+    steps: list[PackStep] = []
+
+    def note(pack: Pack, step: PackStep) -> None:
+        steps.append(step)
+
+    return dict(train_pack(base, tasks, target, device=Device(), on_step=note)), steps
+
+
+def test_what_cannot_begin_does_not_keep_the_others_from_training(base: str, tmp_path: Path) -> None:
+    good = AdapterTask(train=split(9), dev=split(2), labels=LABELS, config=CONFIG)
+    short = replace(good, config=replace(CONFIG, render=RenderConfig(budget_tokens=10)))
+    together, steps = run(base, {"good": good, "short": short}, tmp_path / "together")
+    alone, _ = run(base, {"good": good}, tmp_path / "alone")
+
+    assert isinstance(together["short"], InputError)
+    assert [list(step.progress) for step in steps] == [["good"]] * 3
+    one, other = (
+        load_file(Path(str(done["good"])) / "adapter_model.safetensors") for done in (together, alone)
+    )
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_adapters_are_measured_each_on_its_own_and_broken_ones_say_so(base: str, tmp_path: Path) -> None:
+    task = AdapterTask(train=split(9), dev=NOTHING, labels=LABELS, config=CONFIG)
+    run(base, {"good": task}, tmp_path)
+    shutil.copytree(tmp_path / "good", tmp_path / "broken")
+    file = tmp_path / "broken" / "adapter_model.safetensors"
+    save_file({name: tensor * torch.nan for name, tensor in load_file(file).items()}, file)
+    measured = measure_dev(
+        base,
+        {
+            "good": Candidate(adapter=tmp_path / "good", dev=split(5), labels=LABELS),
+            "broken": Candidate(adapter=tmp_path / "broken", dev=split(5), labels=LABELS),
+            "unmeasured": Candidate(adapter=tmp_path / "good", dev=NOTHING, labels=LABELS),
+        },
+        device=Device(),
+    )
+
+    assert isinstance(measured["good"], DevScores) and measured["good"].sentences == 5
+    assert "not a finite LoRA matrix" in str(measured["broken"])
+    assert measured["unmeasured"] is None
