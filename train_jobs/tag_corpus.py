@@ -27,10 +27,11 @@ from retrieveall.offline.fragments import ROWS_PER_FRAGMENT, FilePlan, Fragment
 from retrieveall.offline.inputs import FORMATS, Inputs, find_inputs
 from retrieveall.offline.job import FragmentTagger, TagJob, begin, finished, job_schema, recorded_release
 from retrieveall.offline.options import TagOptions
+from retrieveall.offline.page import write_summary
 from retrieveall.offline.planning import plan_file
 from retrieveall.offline.progress import ProgressCounter, TagProgress
 from retrieveall.offline.statistics import Statistics
-from retrieveall.offline.summary import TagSummary, all_statistics, count_files, write_summary
+from retrieveall.offline.summary import TagSummary, all_statistics, count_files
 from retrieveall.opening import OpenOptions, open_tagger, read_release
 from retrieveall.storage import Store
 from retrieveall.workspace import Workspace

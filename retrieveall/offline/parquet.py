@@ -113,9 +113,9 @@ def repaired(table: pa.Table) -> tuple[pa.Table, dict[str, frozenset[int]]]:
         except pa.ArrowInvalid:
             cells = column.cast(pa.large_binary()).to_pylist()
             texts = [None if cell is None else cell.decode("utf-8", "replace") for cell in cells]
-            pairs = enumerate(zip(cells, texts, strict=True))
-            broken[field.name] = frozenset(
-                row for row, (cell, text) in pairs if text and text.encode() != cell
+            mended = (
+                text is not None and text.encode() != cell for cell, text in zip(cells, texts, strict=True)
             )
+            broken[field.name] = frozenset(row for row, is_mended in enumerate(mended) if is_mended)
             table = table.set_column(place, field, pa.array(texts, field.type))
     return table, broken

@@ -11,7 +11,6 @@ from retrieveall.frozen import to_dict
 from retrieveall.offline.fragments import FilePlan
 from retrieveall.offline.job import TagJob, read_statistics
 from retrieveall.offline.statistics import Statistics, merge_statistics
-from retrieveall.storage import Store
 
 FORMAT_VERSION = 1
 _READERS = 16  # footers are read side by side: a remote store answers slowly
@@ -65,11 +64,3 @@ def all_statistics(job: TagJob, paths: Sequence[str]) -> Statistics:
     """Returns the counts of all fragments, read from their files."""
     with ThreadPoolExecutor(_READERS) as pool:
         return merge_statistics(list(pool.map(lambda path: read_statistics(job.output, path), paths)))
-
-
-def write_summary(output: Store, summary: TagSummary) -> None:
-    """Writes ``summary.json`` and ``summary.html``."""
-    from retrieveall.offline.page import render_summary
-
-    output.write_json("summary.json", summary.to_dict())
-    output.write_bytes("summary.html", render_summary(summary).encode("utf-8", "replace"))
