@@ -68,9 +68,7 @@ class _Cursor:
         self._group_starts = [0, *accumulate(sizes)][:-1]
         group = self._group_of(first_row)
         self.next_row = self._group_starts[group]
-        self._batches: Iterator[Any] = self._file.iter_batches(
-            batch_size=_BATCH_ROWS, row_groups=range(group, len(sizes))
-        )
+        self._batches = self._read(range(group, len(sizes)))
         self._left: pa.Table | None = None
 
     def is_before(self, row: int) -> bool:
@@ -94,6 +92,11 @@ class _Cursor:
         self.next_row += min(rows, there)
         return table.slice(0, rows).replace_schema_metadata(None)
 
+    def _read(self, groups: range) -> Iterator[Any]:
+        """Yields batches, group by group, so that a broken one harms none before it."""
+        for group in groups:
+            yield from self._file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group])
+
     def _group_of(self, row: int) -> int:
         return bisect.bisect_right(self._group_starts, row) - 1
 
@@ -105,17 +108,17 @@ def repaired(table: pa.Table) -> tuple[pa.Table, dict[str, frozenset[int]]]:
     """
     broken: dict[str, frozenset[int]] = {}
     for place, field in enumerate(table.schema):
-        if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
-            continue
-        column = table.column(place)
-        try:
-            column.validate(full=True)
-        except pa.ArrowInvalid:
-            cells = column.cast(pa.large_binary()).to_pylist()
-            texts = [None if cell is None else cell.decode("utf-8", "replace") for cell in cells]
-            mended = (
-                text is not None and text.encode() != cell for cell, text in zip(cells, texts, strict=True)
-            )
-            broken[field.name] = frozenset(row for row, is_mended in enumerate(mended) if is_mended)
-            table = table.set_column(place, field, pa.array(texts, field.type))
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            column = table.column(place)
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid:
+                texts, broken[field.name] = _decoded(column.cast(pa.large_binary()).to_pylist())
+                table = table.set_column(place, field, pa.array(texts, field.type))
     return table, broken
+
+
+def _decoded(cells: list[bytes | None]) -> tuple[list[str | None], frozenset[int]]:
+    texts = [None if cell is None else cell.decode("utf-8", "replace") for cell in cells]
+    pairs = enumerate(zip(cells, texts, strict=True))
+    return texts, frozenset(row for row, (cell, text) in pairs if text is not None and text.encode() != cell)

@@ -24,16 +24,11 @@ def write_conll(rows: Iterable[ExportRow], stream: BinaryIO) -> None:
 def _sentences(row: ExportRow) -> Iterator[list[str]]:
     for sentence in row.sentences:
         start, end = sentence["start_char"], sentence["end_char"]
-        inside = [e for e in row.entities if start <= e["start_char"] < end]
+        inside = [entity for entity in row.entities if start <= entity["start_char"] < end]
         text = row.text[start:end]
-        tokens = cut_units(
-            split_units(text), {e[key] - start for e in inside for key in ("start_char", "end_char")}
-        )
-        tags = _tags(tokens, inside, start)
-        yield [
-            f"{text[token.start_char : token.end_char]}\t{tag}"
-            for token, tag in zip(tokens, tags, strict=True)
-        ]
+        tokens = cut_units(split_units(text), {edge - start for edge in row.edges})
+        pairs = zip(tokens, _tags(tokens, inside, start), strict=True)
+        yield [f"{text[token.start_char : token.end_char]}\t{tag}" for token, tag in pairs]
 
 
 def _tags(tokens: Sequence[Span], entities: Sequence[Mapping[str, Any]], offset: int) -> list[str]:

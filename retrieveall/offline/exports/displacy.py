@@ -22,7 +22,7 @@ _HEAD = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>Tagged texts</title>
 <style>
-body { font: 16px/2.2 system-ui, "Noto Sans", sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 16px/2.2 system-ui, "Noto Sans", sans-serif; max-width: 60rem; margin: 2rem auto; }
 h2 { font-size: .8rem; font-weight: 400; color: #5b6270; margin: 1.5rem 0 0; }
 .entities { unicode-bidi: isolate; overflow-wrap: anywhere; white-space: pre-wrap; }
 .entity { color: #1f2430; padding: .3em .5em; margin: 0 .2em; line-height: 1; border-radius: .35em; }
@@ -39,9 +39,8 @@ def write_displacy(rows: Iterable[ExportRow], stream: BinaryIO) -> None:
     for row in rows:
         if row.is_tagged:
             marked = "".join(_pieces(row))
-            stream.write(
-                f'<h2>{_shown(row.key)}</h2>\n<div class="entities" dir="auto">{marked}</div>\n'.encode()
-            )
+            heading = f"<h2>{_shown(row.key)}</h2>"
+            stream.write(f'{heading}\n<div class="entities" dir="auto">{marked}</div>\n'.encode())
     stream.write(b"</body>\n</html>\n")
 
 

@@ -1,4 +1,4 @@
-"""spaCy's DocBin: tokens, entities and sentence starts of every tagged row, for ``spacy train`` or a pipeline.
+"""spaCy's DocBin: tokens, entities and sentence starts of every tagged row, for ``spacy train``.
 
 A DocBin is one piece, so all rows of an input file are in memory until it is written.
 """
@@ -61,8 +61,7 @@ def _doc(row: ExportRow, vocab: Any) -> Any:
 def _words(row: ExportRow) -> tuple[list[str], list[bool]]:
     """Returns spaCy's tokens and whether a space follows each: together the text, to the character."""
     text, words, spaces = row.text, list[str](), list[bool]()
-    edges = {entity[key] for entity in row.entities for key in ("start_char", "end_char")}
-    tokens = cut_units(split_units(text), edges)
+    tokens = cut_units(split_units(text), row.edges)
     at = 0
     for start, end in [*((token.start_char, token.end_char) for token in tokens), (len(text), len(text))]:
         gap = text[at:start]

@@ -46,7 +46,7 @@ class ExportRow:
     @property
     def is_tagged(self) -> bool:
         """Whether the row has no error."""
-        return self.columns["status"] == "ok"
+        return bool(self.columns["status"] == "ok")
 
     @property
     def key(self) -> str:
@@ -57,6 +57,11 @@ class ExportRow:
     def entities(self) -> Sequence[Mapping[str, Any]]:
         """Entities in order of appearance."""
         return self.columns["entities"] or ()
+
+    @property
+    def edges(self) -> set[int]:
+        """Characters at which entities start or end."""
+        return {entity[key] for entity in self.entities for key in ("start_char", "end_char")}
 
     @property
     def sentences(self) -> Sequence[Mapping[str, Any]]:
@@ -74,10 +79,9 @@ def output_files(output: Store) -> dict[str, list[OutputFile]]:
             by_file[fragment.file].append(
                 OutputFile(path=path, fragment=fragment, text_column=about["text_column"])
             )
-    return {
-        file: sorted(parts, key=lambda part: part.fragment.first_row)
-        for file, parts in sorted(by_file.items())
-    }
+    for parts in by_file.values():
+        parts.sort(key=lambda part: part.fragment.first_row)
+    return dict(sorted(by_file.items()))
 
 
 def read_rows(output: Store, files: Sequence[OutputFile]) -> Iterator[ExportRow]:
