@@ -14,7 +14,11 @@ from retrieveall.offline.options import TagOptions
 from retrieveall.offline.output import output_name, read_about
 from tests.offline import WordTagger, job_of, tagged, write
 
-JSONL = '{"text": "Anna met Bob. Мария спит.", "id": "one", "entities": [1]}\n{broken\n{"text": "x", "id": "two"}\n'
+JSONL = """\
+{"text": "Anna met Bob. Мария спит.", "id": "one", "entities": [1]}
+{broken
+{"text": "x", "id": "two"}
+"""
 
 
 def test_the_output_holds_the_inputs_columns_and_what_was_found(tmp_path: Path) -> None:
