@@ -19,8 +19,7 @@ from retrieveall.embedding import EmbedderSpec
 from retrieveall.errors import InputError, NotFoundError
 from retrieveall.retrieval import IndexOptions, Retriever
 from retrieveall.workspace import Workspace
-from train_jobs.build_index import IndexOutcome, build_index
-from train_jobs.pool import PoolResources
+from train_jobs.build_index import IndexOutcome, IndexResources, build_index
 
 OPTIONS = IndexOptions(kind="flat", rows_per_shard=40)
 SPEC = EmbedderSpec(dimensions=32)
@@ -45,7 +44,7 @@ def workspace_with(folder: Path, *languages: str, train: int = 90) -> Workspace:
 
 def build(workspace: Workspace, *languages: str, actors: int = 1) -> list[IndexOutcome]:
     keys = [CorpusKey(name="sample", language=language) for language in languages]
-    return build_index(workspace, keys, SPEC, OPTIONS, PoolResources(actors=actors))
+    return build_index(workspace, keys, SPEC, OPTIONS, IndexResources(actors=actors))
 
 
 def contents(workspace: Workspace) -> dict[str, bytes]:

@@ -1,8 +1,8 @@
 """Columns of an input: their types, found by reading, and the tables that rows of any kind become.
 
 Lines have no types of their own. Cells of CSV stay strings, so that ``007`` stays ``007``. Fields of
-JSONL take the Arrow type that fits all their values; where none does, and where Parquet could not keep
-it, a column holds strings: a string as it is, anything else as JSON.
+JSONL take the Arrow type that fits all their values (floats where some are); where none does, and where
+Parquet could not keep it, a column holds strings: a string as it is, anything else as JSON.
 """
 
 from __future__ import annotations
@@ -110,7 +110,22 @@ def table_of(records: Sequence[Json | None], schema: pa.Schema) -> pa.Table:
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
         values = [value if isinstance(value, str | None) else _as_json(value) for value in values]
-    return pa.array(values, kind)
+    try:
+        return pa.array(values, kind)
+    except pa.ArrowInvalid:  # whole numbers that no float tells exactly, in a column of floats
+        return pa.array([_with_floats(value, kind) for value in values], kind)
+
+
+def _with_floats(value: Any, kind: pa.DataType) -> Any:
+    """Returns a JSON value with floats wherever its type has them."""
+    if pa.types.is_floating(kind) and value is not None:
+        return float(value)
+    if pa.types.is_list(kind) and value is not None:
+        return [_with_floats(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind) and value is not None:
+        fields = (kind.field(place) for place in range(kind.num_fields))
+        return {field.name: _with_floats(value.get(field.name), field.type) for field in fields}
+    return value
 
 
 def _as_json(value: Any) -> str:
@@ -123,7 +138,7 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     for field in schema:
         if field.name in table.column_names:
             column = table.column(field.name)
-            columns.append(column if column.type.equals(field.type) else column.cast(field.type))
+            columns.append(column if column.type.equals(field.type) else column.cast(field.type, safe=False))
         else:
             columns.append(pa.nulls(len(table), field.type))
     return _table(columns, schema, len(table))
