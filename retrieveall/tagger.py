@@ -297,6 +297,7 @@ def _tagged_sentence(
         ranking=route.ranking,
         margin=route.margin,
         examples_dropped=answer.examples_dropped,
+        tokens=answer.prompt_tokens + answer.new_tokens,
         examples=examples,
     )
 

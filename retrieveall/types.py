@@ -120,7 +120,11 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaggedSentence:
-    """What the tagger did with one sentence of a document; offsets are the document's."""
+    """What the tagger did with one sentence of a document; offsets are the document's.
+
+    Attributes:
+        tokens: Tokens that the model read and wrote for it.
+    """
 
     start_char: int
     end_char: int
@@ -130,6 +134,7 @@ class TaggedSentence:
     ranking: tuple[tuple[str, float], ...]
     margin: float
     examples_dropped: int
+    tokens: int = 0
     examples: Examples | None = None
 
 

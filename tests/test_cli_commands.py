@@ -160,3 +160,23 @@ def test_a_pack_of_languages_cannot_have_several_workers(tmp_path: Path, source:
     import_corpus(tmp_path / "w", source)
     with pytest.raises(ConfigError, match="--packed"):
         run(tmp_path / "w", "train", "--packed", "--workers-per-language", "2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("tag", "No text was given"),
+        ("tag --input a.txt", "--input and --output belong together"),
+        ("tag --output out", "--input and --output belong together"),
+        ("tag Text --input a.txt --output out", "Texts and --input were given"),
+        ("tag --input a.txt --output out --explain", "--explain and --offsets are for texts"),
+        ("tag --input a.txt --output out --export xml", "'xml' was given; choose from jsonl"),
+        ("tag --input a.txt --output out --rows-per-fragment 0", "expected 1 or more"),
+    ],
+)
+def test_flags_of_tag_are_checked_before_any_work(
+    tmp_path: Path, source: Path, arguments: str, message: str
+) -> None:
+    import_corpus(tmp_path / "w", source)
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "w", *arguments.split())

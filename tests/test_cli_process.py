@@ -10,6 +10,7 @@ import ray
 from retrieveall.cli import process
 
 SLOW = Exception("The current node timed out during startup. This could happen because …")
+LATE = RuntimeError("Timed out waiting for file /tmp/ray/…/gcs_server_port")
 
 
 def starts(monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | None) -> list[dict[str, Any]]:
@@ -27,7 +28,7 @@ def starts(monkeypatch: pytest.MonkeyPatch, *outcomes: Exception | None) -> list
 
 
 def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = starts(monkeypatch, SLOW, SLOW, None)
+    calls = starts(monkeypatch, SLOW, LATE, None)
     process._start_ray(address="local")
     assert calls == [{"address": "local"}] * 3
 

@@ -22,7 +22,8 @@ from retrieveall.retrieval import IndexOptions, Retriever
 from retrieveall.retrieval.writing import IndexRequest, write_index
 from retrieveall.workspace import Workspace
 from tests.models import save_tiny_base
-from train_jobs.build_index import IndexOutcome, IndexResources, build_index
+from train_jobs.build_index import IndexOutcome, build_index
+from train_jobs.pool import PoolResources
 
 OPTIONS = IndexOptions(kind="flat", rows_per_shard=40)
 SPEC = EmbedderSpec(dimensions=32)
@@ -47,7 +48,7 @@ def workspace_with(folder: Path, *languages: str, train: int = 90) -> Workspace:
 
 def build(workspace: Workspace, *languages: str, actors: int = 1) -> list[IndexOutcome]:
     keys = [CorpusKey(name="sample", language=language) for language in languages]
-    return build_index(workspace, keys, SPEC, OPTIONS, IndexResources(actors=actors))
+    return build_index(workspace, keys, SPEC, OPTIONS, PoolResources(actors=actors))
 
 
 def contents(workspace: Workspace) -> dict[str, bytes]:
@@ -97,7 +98,7 @@ def test_an_embedder_with_weights_works_in_actors(tmp_path: Path) -> None:
     job, loop = workspace_with(tmp_path / "job", "en", train=50), Workspace.open(tmp_path, create=True)
     spec = EmbedderSpec(name="lm", model=str(save_tiny_base(tmp_path / "base")))
     key = CorpusKey(name="sample", language="en")
-    built = build_index(job, [key], spec, OPTIONS, IndexResources(actors=1))[0].manifest
+    built = build_index(job, [key], spec, OPTIONS, PoolResources(actors=1))[0].manifest
     request = IndexRequest(
         language="en",
         corpus="sample",

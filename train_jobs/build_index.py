@@ -26,7 +26,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from retrieveall.corpus import CorpusKey
 from retrieveall.embedding import Embedder, EmbedderSpec, load_embedder, spec_for
-from retrieveall.errors import InputError, RetrieveAllError
+from retrieveall.errors import InputError
 from retrieveall.retrieval.index import read_manifest
 from retrieveall.retrieval.manifest import IndexManifest, IndexOptions
 from retrieveall.retrieval.writing import (
@@ -41,33 +41,10 @@ from retrieveall.retrieval.writing import (
     plan_rows,
 )
 from retrieveall.workspace import Workspace
+from train_jobs.pool import PoolResources, original_error
 
 OnProgress = Callable[[str, int, int], None]
 """Called with the stage's name, its tasks done and its tasks in all."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IndexResources:
-    """What the job may use.
-
-    Attributes:
-        actors: Most workers; None takes as many as the cluster's CPUs (or GPUs) hold.
-        cpus_per_actor: CPUs of one worker, and its threads.
-        gpus_per_actor: GPUs of one worker that embeds with a model.
-    """
-
-    actors: int | None = None
-    cpus_per_actor: int = 1
-    gpus_per_actor: float = 0.0
-
-    def pool_size(self) -> int:
-        """Returns how many workers this cluster holds."""
-        if self.actors is not None:
-            return max(1, self.actors)
-        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        by_cpu = int(there.get("CPU", 1) // self.cpus_per_actor)
-        by_gpu = int(there.get("GPU", 0) // self.gpus_per_actor) if self.gpus_per_actor else by_cpu
-        return max(1, min(by_cpu, by_gpu))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +90,7 @@ def build_index(
     corpora: Sequence[CorpusKey],
     spec: EmbedderSpec | None = None,
     options: IndexOptions | None = None,
-    resources: IndexResources | None = None,
+    resources: PoolResources | None = None,
     *,
     on_progress: OnProgress = lambda stage, done, total: None,
 ) -> list[IndexOutcome]:
@@ -136,7 +113,7 @@ def build_index(
         MissingDependencyError: The embedder needs a package that is not installed.
     """
     spec, options = spec or EmbedderSpec(), options or IndexOptions()
-    job = _Job(workspace, spec, resources or IndexResources(), on_progress)
+    job = _Job(workspace, spec, resources or PoolResources(), on_progress)
     requests = [_request(workspace, key, spec, options, job.embedder_digest) for key in corpora]
     missing = [request for request in requests if not is_finished(workspace.indexes, request)]
     if missing:
@@ -154,7 +131,7 @@ class _Job:
     """The stages of one build, driven from here."""
 
     def __init__(
-        self, workspace: Workspace, spec: EmbedderSpec, resources: IndexResources, on_progress: OnProgress
+        self, workspace: Workspace, spec: EmbedderSpec, resources: PoolResources, on_progress: OnProgress
     ) -> None:
         self._workspace, self._spec, self._resources = workspace, spec, resources
         self._on_progress = on_progress
@@ -191,7 +168,7 @@ class _Job:
                 results[int(batch["number"][0])] = json.loads(str(batch["result"][0]))
                 self._on_progress(name, len(results), len(tasks))
         except Exception as error:
-            raise _ours(error) from error
+            raise original_error(error) from error
         return [results[number] for number in range(len(tasks))]
 
     def _with_tasks(self, tasks: Sequence[Task]) -> ray.data.Dataset:
@@ -313,16 +290,6 @@ def _set_threads(threads: int, *, torch_too: bool) -> None:
         torch.set_num_threads(threads)
 
 
-def _ours(error: BaseException) -> BaseException:
-    """Returns the error that a step raised on purpose, where Ray wrapped one, else the error itself."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, RetrieveAllError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return error
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the job from the command line; the report goes to stdout as JSON."""
     parser = argparse.ArgumentParser(prog="python -m train_jobs.build_index", description=__doc__)
@@ -345,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workspace.corpora.resolve(given.corpus, languages or None),
         replace(spec, dimensions=given.dimensions) if given.dimensions else spec,
         IndexOptions(kind=given.kind, rows_per_shard=given.rows_per_shard),
-        IndexResources(actors=given.actors),
+        PoolResources(actors=given.actors),
         on_progress=_print_progress,
     )
     report = {"seconds": round(time.monotonic() - started_s, 1), "indexes": [o.to_dict() for o in outcomes]}

@@ -16,6 +16,7 @@ RoutingOrOracle = Literal["vote", "centroid", "langid", "oracle"]
 IndexKindChoice = Literal["auto", "flat", "ivf", "hnsw"]
 OffsetsChoice = Literal["codepoint", "utf16"]
 OnOff = Literal["on", "off"]
+InputFormatChoice = Literal["parquet", "jsonl", "csv", "tsv", "text"]
 
 JsonFlag = Annotated[
     bool,

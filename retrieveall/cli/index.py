@@ -100,7 +100,8 @@ def run_indexing(workspace: Workspace, request: IndexRequest) -> list[IndexOutco
     """Builds indexes on this machine or the cluster that ``RAY_ADDRESS`` names."""
     from retrieveall.config import configured
     from retrieveall.retrieval import IndexOptions
-    from train_jobs.build_index import IndexResources, build_index
+    from train_jobs.build_index import build_index
+    from train_jobs.pool import PoolResources
 
     settings = workspace.settings()
     embedder = request.embedder or settings.retrieval.embedder
@@ -109,7 +110,7 @@ def run_indexing(workspace: Workspace, request: IndexRequest) -> list[IndexOutco
     options = configured(IndexOptions, {**settings.shards, **given}, source="settings of shards")
     keys = workspace.corpora.resolve(request.corpus, request.languages or None)
     spec = _spec(workspace, embedder, request.base_model)
-    resources = IndexResources(
+    resources = PoolResources(
         actors=request.actors, cpus_per_actor=request.cpus_per_actor, gpus_per_actor=request.gpus_per_actor
     )
     with ray_running(), progress_bars("indexing") as move:

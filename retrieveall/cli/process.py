@@ -80,7 +80,7 @@ def _start_ray(**options: Any) -> None:
             ray.init(**options)
         except Exception as error:  # ray raises no narrower class here
             ray.shutdown()
-            if attempt == _RAY_STARTS or "timed out during startup" not in str(error):
+            if attempt == _RAY_STARTS or "timed out" not in str(error).lower():
                 raise
         else:
             return

@@ -6,13 +6,26 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-NamedProgress: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is worked on, the work done and the work there is; 0 for a total nobody knows."""
+
+class NamedProgress(Protocol):
+    """Moves one of several bars."""
+
+    def __call__(self, name: str, done: int, total: int, text: str = "") -> None:
+        """Shows how far something is.
+
+        Args:
+            name: What is worked on.
+            done: The work done.
+            total: The work there is; 0 where nobody knows.
+            text: Stands beside the bar; default both numbers.
+        """
+        ...
+
 
 Progress: TypeAlias = Callable[[int, int], None]
-"""The same for one piece of work."""
+"""Called with the work done and the work there is; 0 where nobody knows."""
 
 _LONG_S = 2.0
 
@@ -35,15 +48,15 @@ def progress_bars(label: str) -> Iterator[NamedProgress]:
     console = Console(file=sys.stderr)
     start_s = time.perf_counter()
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    count = TextColumn("{task.fields[count]}")
-    with Progress(*columns, count, console=console, transient=True, disable=not console.is_terminal) as bars:
+    counts = TextColumn("{task.fields[count]}")
+    with Progress(*columns, counts, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks = {"": bars.add_task(label, total=None, count="")}
 
-        def move(name: str, done: int, total: int) -> None:
+        def move(name: str, done: int, total: int, text: str = "") -> None:
             if name not in tasks:
                 tasks[name] = bars.add_task(f"{label} {name}", total=None, count="")
-            text = f"{done}/{total}" if total else f"{done}"
-            bars.update(tasks[name], completed=done, total=total or None, count=text)
+            count = text or (f"{done}/{total}" if total else f"{done}")
+            bars.update(tasks[name], completed=done, total=total or None, count=count)
 
         yield move
     took_s = time.perf_counter() - start_s

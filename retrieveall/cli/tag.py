@@ -1,4 +1,4 @@
-"""``retrieveall tag``."""
+"""``retrieveall tag``: texts of the command line; files with `retrieveall.cli.tag_files`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from retrieveall.cli.flags import (
     ExamplesFlag,
+    InputFormatChoice,
     JsonFlag,
     OffsetsChoice,
     ReleaseFlag,
@@ -20,13 +21,47 @@ from retrieveall.cli.flags import (
 from retrieveall.cli.output import libraries_on_stderr, print_json, print_line, print_table
 from retrieveall.cli.progress import progress_bar
 from retrieveall.cli.session import Session
+from retrieveall.cli.tag_files import TagFilesRequest, tag_files
+from retrieveall.errors import InputError
 
 
 def tag(
     context: typer.Context,
     texts: Annotated[
-        list[str], typer.Argument(metavar="TEXT…", help="Texts to tag; - reads one text a line from stdin.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="[TEXT…]", help="Texts to tag; - reads one text a line from stdin."),
+    ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Tag a file, or all files of a folder, instead of texts; a path or a URI."
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where tagged files go, with --input; path or URI.")
+    ] = None,
+    format: Annotated[
+        InputFormatChoice | None, typer.Option(help="Of the input's files. [default: by their endings]")
+    ] = None,
+    text_column: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of the input that holds the texts.")
+    ] = "text",
+    language_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Column of the input that names each row's language.")
+    ] = None,
+    export: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT,…", help="Also write jsonl, conll, spacy, label-studio or displacy, with --input."
+        ),
+    ] = None,
+    rows_per_fragment: Annotated[
+        int, typer.Option(help="Rows of one output file, with --input; what a killed job does again.")
+    ] = 1000,
+    actors: Annotated[
+        int | None, typer.Option(help="Most workers, with --input. [default: as many as the CPUs hold]")
+    ] = None,
+    gpus_per_actor: Annotated[float, typer.Option(help="GPUs of one worker, with --input.")] = 0.0,
     language: Annotated[
         str | None, typer.Option(help="Language of all texts. [default: each sentence is routed]")
     ] = None,
@@ -48,11 +83,43 @@ def tag(
 ) -> None:
     """Tags texts in any mix of the release's languages; --json prints the body of `POST /v1/tag`.
 
+    With --input it tags files of any size (Parquet, JSONL, CSV, TSV, text) on all CPUs, or on the cluster
+    that RAY_ADDRESS names, into Parquet. A killed job goes on where it stopped; the same command again
+    tags nothing twice.
+
     \b
     Examples:
       retrieveall tag "Angela Merkel met Barack Obama in Berlin." "Она живёт в Москве."
       retrieveall tag --json --labels PER - < lines.txt
+      retrieveall tag --input news.jsonl --output tagged --text-column body
+      retrieveall tag --input s3://bucket/texts --output s3://bucket/tagged --export conll,displacy
     """
+    if input is not None or output is not None:
+        request = TagFilesRequest(
+            input=input,
+            output=output,
+            texts=tuple(texts or ()),
+            format=format,
+            text_column=text_column,
+            language_column=language_column,
+            language=language,
+            labels=split_list(labels),
+            min_score=min_score,
+            offsets=offsets,
+            explain=explain,
+            routing=routing,
+            examples=examples == "on",
+            release=release,
+            exports=split_list(export),
+            rows_per_fragment=rows_per_fragment,
+            actors=actors,
+            threads=threads,
+            gpus_per_actor=gpus_per_actor,
+        )
+        tag_files(Session.of(context).open(), request, as_json=as_json)
+        return
+    if not texts:
+        raise InputError("No text was given. Give texts, - for lines of stdin, or --input and --output.")
     from retrieveall.answer import AnswerOptions, answer_body
     from retrieveall.opening import OpenOptions, open_tagger
     from retrieveall.tagger import TextInput

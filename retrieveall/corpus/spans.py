@@ -17,7 +17,7 @@ from retrieveall.corpus.report import ProblemKind
 from retrieveall.errors import InputError
 from retrieveall.languages import check_language
 from retrieveall.names import check_label
-from retrieveall.text.units import split_units
+from retrieveall.text.units import cut_units, split_units
 from retrieveall.types import SPLITS, GoldEntity, Sentence, Span, Split
 
 _KNOWN_FIELDS = {"text", "entities", "spans", "tokens", "id", "language", "split", "detokenised"}
@@ -151,7 +151,8 @@ def _range(item: Mapping[str, Any], length: int, what: str) -> tuple[int, int]:
 def _tokens(record: Mapping[str, Any], text: str, entities: tuple[GoldEntity, ...]) -> tuple[Span, ...]:
     found = record.get("tokens")
     if found is None:
-        return _cut(split_units(text), entities)
+        edges = {edge for entity in entities for edge in (entity.start_char, entity.end_char)}
+        return cut_units(split_units(text), edges)
     if not isinstance(found, Iterable) or isinstance(found, str | Mapping):
         raise RecordError("bad record", f"the field tokens must be a list of ranges, found {_shown(found)}.")
     tokens = []
@@ -174,18 +175,6 @@ def _check_edges(tokens: list[Span], entities: tuple[GoldEntity, ...]) -> None:
     for entity in entities:
         if entity.start_char not in starts or entity.end_char not in ends:
             raise RecordError("bad span", f"{_where(entity)} does not start and end where tokens do.")
-
-
-def _cut(units: tuple[Span, ...], entities: tuple[GoldEntity, ...]) -> tuple[Span, ...]:
-    edges = sorted({edge for entity in entities for edge in (entity.start_char, entity.end_char)})
-    tokens = []
-    for unit in units:
-        start_char = unit.start_char
-        for edge in (edge for edge in edges if unit.start_char < edge < unit.end_char):
-            tokens.append(Span(start_char=start_char, end_char=edge))
-            start_char = edge
-        tokens.append(Span(start_char=start_char, end_char=unit.end_char))
-    return tuple(tokens)
 
 
 def _where(entity: GoldEntity) -> str:

@@ -9,6 +9,8 @@ Source: own choice (the papers do not say how mentions are matched back to the t
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import regex
 
 from retrieveall.types import Span
@@ -31,6 +33,23 @@ def split_units(text: str) -> tuple[Span, ...]:
         text: Any string; lone combining marks and control characters become units of their own.
     """
     return tuple(Span(start_char=m.start(), end_char=m.end()) for m in _UNIT.finditer(text))
+
+
+def cut_units(units: Sequence[Span], edges: Collection[int]) -> tuple[Span, ...]:
+    """Returns the units, those parted that an edge falls into.
+
+    Args:
+        units: U units.
+        edges: Character offsets at which something starts or ends, such as entities.
+    """
+    pieces = []
+    for unit in units:
+        start_char = unit.start_char
+        for edge in sorted(edge for edge in edges if unit.start_char < edge < unit.end_char):
+            pieces.append(Span(start_char=start_char, end_char=edge))
+            start_char = edge
+        pieces.append(Span(start_char=start_char, end_char=unit.end_char))
+    return tuple(pieces)
 
 
 def unit_pieces(text: str, units: tuple[Span, ...]) -> list[str]:

@@ -1,0 +1,42 @@
+"""One line of JSONL as an object that Arrow can hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from retrieveall.errors import InputError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHOWN_CHARS = 60
+
+
+def parse_object(line: str) -> dict[str, Any]:
+    r"""Returns the object of a line.
+
+    Args:
+        line: One line; it may hold surrogates where it was not UTF-8, and escapes such as ``\ud83d``.
+
+    Raises:
+        InputError: The line is no JSON object.
+    """
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"no JSON: {error}") from None
+    if not isinstance(value, dict):
+        shown = repr(value)[:_SHOWN_CHARS]
+        raise InputError(f"a JSON object was expected, found {type(value).__name__} {shown}")
+    return value
+
+
+def without_surrogates(value: Any) -> Any:
+    """Returns a JSON value whose lone surrogates, which UTF-8 cannot hold, are U+FFFD."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("�", value)
+    if isinstance(value, list):
+        return [without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {without_surrogates(name): without_surrogates(item) for name, item in value.items()}
+    return value
