@@ -19,7 +19,7 @@ from retrieveall.errors import InputError
 from retrieveall.offline.options import TagOptions
 from tests.offline import fragments_of, plans_of, read_all, write
 
-ANY_TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\n\0"), max_size=8)
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=8)
 
 
 def texts(inputs: Any, **options: Any) -> list[str | None]:

@@ -215,9 +215,9 @@ def test_a_renamed_row_is_a_row_of_other_names() -> None:
     targets = set()
     for seed in range(30):
         rendered = render_row(ROW, codec(), config, random.Random(seed), maker)
-        person, place = re.fullmatch(
-            r" (\w+)<PER> (\w+)<LOC>", codec().spelling(rendered.target_ids[:-1])
-        ).groups()
+        found = re.fullmatch(r" (\w+)<PER> (\w+)<LOC>", codec().spelling(rendered.target_ids[:-1]))
+        assert found is not None
+        person, place = found.groups()
         assert codec().spelling(rendered.sentence.ids) == f" {person} flew , to {place} ."
         targets.add(rendered.target_ids)
     assert len(targets) > 5
