@@ -2,13 +2,13 @@
 
     ingress (FastAPI) → router → retriever → generator
 
-Four deployments, each sized for itself. The release is pinned here, once, and all four open that one.
+Four deployments, each sized for itself. The ingress stamps every request with its release, and all four
+answer for that one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,9 +22,11 @@ from retrieveall.routing.router import Routed
 from retrieveall.tagger import Composed, TextInput
 from retrieveall.types import Examples, Span
 from serve_apps.args import ServeArgs, StageArgs
+from serve_apps.current import CurrentRelease
 from serve_apps.generator import GeneratorStage
+from serve_apps.held import Holding
 from serve_apps.ingress import http_app
-from serve_apps.opened import open_release
+from serve_apps.opened import ReleaseSource, located
 from serve_apps.remote import RemoteGenerator, RemoteRetriever, RemoteRouter
 from serve_apps.retriever import RetrieverStage
 from serve_apps.router import RouterStage
@@ -39,47 +41,55 @@ class RouterDeployment:
     """A replica of the router."""
 
     def __init__(self, args: ServeArgs) -> None:
-        self._stage = RouterStage.open(args)
+        self._stage = RouterStage.open(args, replica=_replica())
 
-    async def release(self) -> int:
-        """See `RouterStage.release`."""
-        return await self._stage.release()
+    async def hold(self, release: int) -> Holding:
+        """See `RouterStage.hold`."""
+        return await self._stage.hold(release)
 
-    async def route(self, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]) -> Routed:
+    async def route(
+        self, release: int, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]
+    ) -> Routed:
         """See `RouterStage.route`."""
-        return await self._stage.route(documents, spans)
+        return await self._stage.route(release, documents, spans)
 
 
 class RetrieverDeployment:
     """A replica of the retriever."""
 
     def __init__(self, args: ServeArgs) -> None:
-        self._stage = RetrieverStage.open(args)
+        self._stage = RetrieverStage.open(args, replica=_replica())
 
-    async def release(self) -> int:
-        """See `RetrieverStage.release`."""
-        return await self._stage.release()
+    async def hold(self, release: int) -> Holding:
+        """See `RetrieverStage.hold`."""
+        return await self._stage.hold(release)
 
     async def retrieve(
-        self, texts: Sequence[str], composed: Sequence[Composed], embeddings: Vectors | None
+        self,
+        release: int,
+        texts: Sequence[str],
+        composed: Sequence[Composed],
+        embeddings: Vectors | None,
     ) -> list[Examples]:
         """See `RetrieverStage.retrieve`."""
-        return await self._stage.retrieve(texts, composed, embeddings)
+        return await self._stage.retrieve(release, texts, composed, embeddings)
 
 
 class GeneratorDeployment:
     """A replica of the generator."""
 
     def __init__(self, args: ServeArgs) -> None:
-        self._stage = GeneratorStage.open(args)
+        self._stage = GeneratorStage.open(args, replica=_replica())
 
-    async def release(self) -> int:
-        """See `GeneratorStage.release`."""
-        return await self._stage.release()
+    async def hold(self, release: int) -> Holding:
+        """See `GeneratorStage.hold`."""
+        return await self._stage.hold(release)
 
-    async def generate(self, tasks: Sequence[GenerationTask], timeout_s: float) -> list[Generated]:
+    async def generate(
+        self, release: int, tasks: Sequence[GenerationTask], timeout_s: float
+    ) -> list[Generated]:
         """See `GeneratorStage.generate`."""
-        return await self._stage.generate(tasks, timeout_s)
+        return await self._stage.generate(release, tasks, timeout_s)
 
 
 class IngressDeployment:
@@ -97,16 +107,18 @@ class IngressDeployment:
             retriever=RemoteRetriever(retriever, "retriever"),
             generator=RemoteGenerator(generator, "generator"),
         )
+        self._args = args
+        threads = Threads("ingress", args.ingress.threads, library_threads=args.ingress.library_threads)
         self._service = TagService(
-            open_release(args)[1],
+            CurrentRelease(ReleaseSource.of(args), stages.all, threads),
             stages,
-            Threads("ingress", args.ingress.threads, library_threads=args.ingress.library_threads),
+            threads,
             timeout_s=args.timeout_s,
             max_in_flight=args.max_requests_in_flight,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name for it
-        return http_app(self._service)
+        return http_app(self._service, follow_every_s=self._args.release_poll_s)
 
 
 def build(args: ServeArgs) -> Application:
@@ -117,7 +129,7 @@ def build(args: ServeArgs) -> Application:
         IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
         ConfigError: The workspace has no base model yet.
     """
-    args = pinned(args)
+    args = located(args)
     return _deployment("ingress", serve.ingress()(IngressDeployment), args.ingress).bind(
         args,
         _deployment("router", RouterDeployment, args.router).bind(args),
@@ -126,16 +138,8 @@ def build(args: ServeArgs) -> Application:
     )
 
 
-def pinned(args: ServeArgs) -> ServeArgs:
-    """Returns the arguments with the number of the release, and a workspace that any process finds."""
-    _, opened = open_release(args)
-    local = "://" not in args.workspace
-    return args.model_copy(
-        update={
-            "release": opened.release.number,
-            "workspace": str(Path(args.workspace).resolve()) if local else args.workspace,
-        }
-    )
+def _replica() -> str:
+    return str(serve.get_replica_context().replica_id.unique_id)
 
 
 def _deployment(name: str, stage: type[Any], sizes: StageArgs) -> Deployment:

@@ -35,7 +35,12 @@ class ServeArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     workspace: str = Field(description="Path or URI of the workspace; every node must reach it.")
-    release: int | None = Field(default=None, description="Its number; left out, the current one.")
+    release: int | None = Field(
+        default=None, description="Its number; left out, the current one, and each that follows it."
+    )
+    release_poll_s: float = Field(
+        default=1.0, gt=0.0, description="How often each replica looks for a new release."
+    )
     routing: Literal["vote", "centroid", "langid"] | None = Field(
         default=None, description="How adapters are chosen; left out, as the workspace's settings say."
     )

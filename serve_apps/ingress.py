@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,7 +15,15 @@ from starlette.exceptions import HTTPException
 from retrieveall import __version__
 from retrieveall.errors import RetrieveAllError
 from serve_apps.problems import Problem, body_problem, problem_of, status_problem
-from serve_apps.schemas import AdaptersAnswer, ErrorBody, LanguagesAnswer, TagAnswer, TagRequest
+from serve_apps.schemas import (
+    AdaptersAnswer,
+    ErrorBody,
+    LanguagesAnswer,
+    ReloadAnswer,
+    ReplicasAnswer,
+    TagAnswer,
+    TagRequest,
+)
 from serve_apps.service import TagService
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -24,9 +35,23 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def http_app(service: TagService) -> FastAPI:
-    """Returns the application; answers are written once and not validated again on their way out."""
+def http_app(service: TagService, *, follow_every_s: float) -> FastAPI:
+    """Returns the application; answers are written once and not validated again on their way out.
+
+    Args:
+        service: Answers.
+        follow_every_s: How often it looks for a new release, from the application's start to its end.
+    """
+
+    @asynccontextmanager
+    async def following(_: FastAPI) -> AsyncIterator[None]:
+        await service.current.start()
+        task = asyncio.create_task(service.current.follow(follow_every_s))
+        yield
+        task.cancel()
+
     app = FastAPI(
+        lifespan=following,
         title="RetrieveAll",
         version=__version__,
         description="Named entities in any mix of languages: one frozen model, one LoRA per language,"
@@ -57,6 +82,25 @@ def _add_listings(app: FastAPI, service: TagService) -> None:
         """Lists the adapters of the release with what they were made from."""
         return JSONResponse(service.adapter_cards())
 
+    @app.get("/v1/replicas", responses={200: {"model": ReplicasAnswer}}, tags=["release"])
+    async def replicas() -> JSONResponse:
+        """Lists the replicas heard of within a minute and what each holds."""
+        return JSONResponse(service.replicas())
+
+    @app.post(
+        "/v1/adapters/{language}/reload",
+        responses={
+            200: {"model": ReloadAnswer},
+            **_ERRORS,
+            404: {"model": ErrorBody},
+            409: {"model": ErrorBody},
+        },
+        tags=["release"],
+    )
+    async def reload(language: str) -> JSONResponse:
+        """Takes up the current release now and reads the language's adapter whole."""
+        return JSONResponse(await service.current.reload(language))
+
     @app.get("/", include_in_schema=False)
     async def front() -> RedirectResponse:
         return RedirectResponse("docs")
@@ -72,7 +116,7 @@ def _add_probes(app: FastAPI, service: TagService) -> None:
     async def readyz() -> JSONResponse:
         """Says whether router, retriever and generator answer, all for the same release."""
         if await service.ready():
-            return JSONResponse({"status": "ready", "release": service.number})
+            return JSONResponse({"status": "ready", "release": service.current.opened.release.number})
         return Problem(
             status=503,
             code="not_ready",

@@ -10,13 +10,18 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 from retrieveall.errors import (
+    ConflictError,
     DeadlineExceeded,
     EngineClosed,
+    ForbiddenError,
     InputError,
     LoneSurrogateError,
     Overloaded,
+    RateLimited,
     RetrieveAllError,
     ServiceUnavailable,
+    TooLargeError,
+    UnknownKeyError,
     UnknownLanguageError,
 )
 from serve_apps.schemas import ErrorBody
@@ -63,6 +68,12 @@ _KINDS = (
         what_to_do="Encode the text as UTF-8, or replace such characters.",
     ),
     _Kind(
+        error=TooLargeError,
+        status=413,
+        code="too_large",
+        what_to_do="Send shorter texts, or fewer in one request.",
+    ),
+    _Kind(
         error=InputError,
         status=422,
         code="bad_input",
@@ -73,6 +84,25 @@ _KINDS = (
         status=429,
         code="overloaded",
         what_to_do="Send the request again after the seconds in Retry-After, or fewer at once.",
+    ),
+    _Kind(
+        error=RateLimited,
+        status=429,
+        code="rate_limited",
+        what_to_do="Send the request again after the seconds in Retry-After, or ask for a larger rate.",
+    ),
+    _Kind(
+        error=UnknownKeyError,
+        status=401,
+        code="unauthorized",
+        what_to_do="Send the header `Authorization: Bearer ra_…`; whoever runs the service makes keys with"
+        " `retrieveall keys create`.",
+    ),
+    _Kind(
+        error=ForbiddenError,
+        status=403,
+        code="forbidden",
+        what_to_do="Use a key that may do this, or ask for something else.",
     ),
     _Kind(
         error=DeadlineExceeded,
@@ -93,6 +123,12 @@ _KINDS = (
         what_to_do="Send the request again after the seconds in Retry-After.",
     ),
     _Kind(
+        error=ConflictError,
+        status=409,
+        code="conflict",
+        what_to_do="Do as the message says.",
+    ),
+    _Kind(
         error=RetrieveAllError,
         status=500,
         code="broken_release",
@@ -107,6 +143,8 @@ def problem_of(error: Exception) -> Problem:
         if isinstance(error, kind.error):
             message = str(error)
             headers = _retry_after(message) if kind.status in (429, 503) else {}
+            if kind.status == 401:
+                headers = {"WWW-Authenticate": "Bearer"}
             return Problem(
                 status=kind.status,
                 code=kind.code,

@@ -178,3 +178,30 @@ class AdaptersAnswer(Strict):
 
     release: int
     adapters: list[AdapterOut]
+
+
+class ReplicaOut(Strict):
+    """What one replica said last of what it holds."""
+
+    stage: Literal["router", "retriever", "generator"]
+    replica: str
+    releases: list[int] = Field(description="Releases that are open, oldest first.")
+    adapters: list[str] = Field(description="Digests of the adapters in the generator's memory.")
+    seen_s_ago: float
+
+
+class ReplicasAnswer(Strict):
+    """The answer of `GET /v1/replicas`."""
+
+    release: int = Field(description="The release that requests are answered for now.")
+    problem: str | None = Field(description="Why the newest release is not that one, if it is not.")
+    replicas: list[ReplicaOut] = Field(description="Those heard of within a minute by this ingress.")
+
+
+class ReloadAnswer(Strict):
+    """The answer of `POST /v1/adapters/{language}/reload`."""
+
+    release: int
+    language: str
+    adapter: str
+    index: str | None

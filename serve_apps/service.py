@@ -29,24 +29,19 @@ from retrieveall.tagger import (
     sentence_texts,
 )
 from retrieveall.types import Examples, Span
+from serve_apps.current import CurrentRelease, Stage
 from serve_apps.schemas import TagRequest
 from serve_apps.threads import Threads
 
 _READY_TIMEOUT_S = 5.0
 
 
-class Stage(Protocol):
-    """A part of the graph."""
-
-    async def release(self) -> int:
-        """Returns the number of the release that it answers for."""
-        ...
-
-
 class Router(Stage, Protocol):
     """See `serve_apps.router.RouterStage`."""
 
-    async def route(self, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]) -> Routed:
+    async def route(
+        self, release: int, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]
+    ) -> Routed:
         """Routes the sentences of all documents."""
         ...
 
@@ -55,7 +50,11 @@ class Retriever(Stage, Protocol):
     """See `serve_apps.retriever.RetrieverStage`."""
 
     async def retrieve(
-        self, texts: Sequence[str], composed: Sequence[Composed], embeddings: Vectors | None
+        self,
+        release: int,
+        texts: Sequence[str],
+        composed: Sequence[Composed],
+        embeddings: Vectors | None,
     ) -> list[Examples]:
         """Finds the examples of all sentences."""
         ...
@@ -64,7 +63,9 @@ class Retriever(Stage, Protocol):
 class Generator(Stage, Protocol):
     """See `serve_apps.generator.GeneratorStage`."""
 
-    async def generate(self, tasks: Sequence[GenerationTask], timeout_s: float) -> list[Generated]:
+    async def generate(
+        self, release: int, tasks: Sequence[GenerationTask], timeout_s: float
+    ) -> list[Generated]:
         """Decodes all sentences."""
         ...
 
@@ -77,39 +78,50 @@ class Stages:
     retriever: Retriever
     generator: Generator
 
+    @property
+    def all(self) -> tuple[Stage, ...]:
+        """The three of them."""
+        return (self.router, self.retriever, self.generator)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A request cut into S sentences."""
+    """A request cut into S sentences.
 
+    Attributes:
+        opened: The release that it is answered for, from the first stage to the last.
+    """
+
+    opened: OpenRelease
     documents: list[TextInput]
     spans: list[tuple[Span, ...]]
     texts: list[str]
 
 
 class TagService:
-    """Answers requests of one release.
+    """Answers requests, each of one release.
 
     Args:
-        opened: The release.
-        stages: All opened from the same release.
+        current: Says which release a request is stamped with.
+        stages: The graph.
         threads: Where texts are split and answers are written.
         timeout_s: Time that a request may take.
         max_in_flight: Requests at the same time; more are refused.
     """
 
     def __init__(
-        self, opened: OpenRelease, stages: Stages, threads: Threads, *, timeout_s: float, max_in_flight: int
+        self,
+        current: CurrentRelease,
+        stages: Stages,
+        threads: Threads,
+        *,
+        timeout_s: float,
+        max_in_flight: int,
     ) -> None:
-        self.opened, self.adapters = opened, opened.adapters
+        self.current = current
         self._stages, self._threads = stages, threads
         self._timeout_s, self._max_in_flight = timeout_s, max_in_flight
         self._in_flight = 0
-
-    @property
-    def number(self) -> int:
-        """Number of the release; stands in every answer."""
-        return self.opened.release.number
 
     async def tag(self, request: TagRequest) -> dict[str, Any]:
         """Returns the body of `POST /v1/tag`.
@@ -118,6 +130,7 @@ class TagService:
             InputError: A text is no Unicode text, or pins a language without an adapter.
             Overloaded: Too many requests are in flight, or the engine is full.
             DeadlineExceeded: The request took too long.
+            ServiceUnavailable: No release is open yet, or a replica went away.
         """
         with self._admitted():
             try:
@@ -145,18 +158,19 @@ class TagService:
             self._in_flight -= 1
 
     async def _tag(self, request: TagRequest, deadline_s: float) -> dict[str, Any]:
-        plan = await self._threads.run(self._plan, request)
-        routed = await self._stages.router.route(plan.documents, plan.spans)
-        composed = [compose(route, self.adapters) for route in routed.routes]
-        examples = await self._stages.retriever.retrieve(plan.texts, composed, routed.embeddings)
+        plan = await self._threads.run(self._plan, request, self.current.opened)
+        number, adapters = plan.opened.release.number, plan.opened.adapters
+        routed = await self._stages.router.route(number, plan.documents, plan.spans)
+        composed = [compose(route, adapters) for route in routed.routes]
+        examples = await self._stages.retriever.retrieve(number, plan.texts, composed, routed.embeddings)
         tasks = [generation_task(t, c, e) for t, c, e in zip(plan.texts, composed, examples, strict=True)]
-        answers = await self._stages.generator.generate(tasks, deadline_s - time.monotonic())
+        answers = await self._stages.generator.generate(number, tasks, deadline_s - time.monotonic())
         return await self._threads.run(self._body, request, plan, routed, composed, answers, examples)
 
-    def _plan(self, request: TagRequest) -> Plan:
+    def _plan(self, request: TagRequest, opened: OpenRelease) -> Plan:
         documents = request.inputs()
-        spans = plan_documents(documents, self.adapters, split=True)
-        return Plan(documents=documents, spans=spans, texts=sentence_texts(documents, spans))
+        spans = plan_documents(documents, opened.adapters, split=True)
+        return Plan(opened=opened, documents=documents, spans=spans, texts=sentence_texts(documents, spans))
 
     def _body(
         self,
@@ -169,34 +183,44 @@ class TagService:
     ) -> dict[str, Any]:
         kept = examples if request.explain else None
         tagged = merge(plan.documents, plan.spans, routed.routes, composed, answers, kept)
-        return answer_body(self.number, [d.text for d in plan.documents], tagged, request.options())
+        number = plan.opened.release.number
+        return answer_body(number, [d.text for d in plan.documents], tagged, request.options())
 
     async def ready(self) -> bool:
-        """Tells whether every stage answers, for this release."""
-        stages: list[Stage] = [self._stages.router, self._stages.retriever, self._stages.generator]
+        """Tells whether every stage answers for the release that requests are stamped with."""
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
-                numbers = await asyncio.gather(*(stage.release() for stage in stages))
+                await self.current.ask_replicas()
         except Exception:  # whatever is wrong with a stage, it is not ready
             return False
-        return all(number == self.number for number in numbers)
+        return True
 
     def languages(self) -> dict[str, Any]:
         """Returns the body of `GET /v1/languages`."""
+        opened = self.current.opened
         rows = [
-            {"language": code, "labels": list(adapter.labels), "examples": code in self.opened.indexes}
-            for code, adapter in sorted(self.adapters.items())
+            {"language": code, "labels": list(adapter.labels), "examples": code in opened.indexes}
+            for code, adapter in sorted(opened.adapters.items())
         ]
-        return {"release": self.number, "languages": rows}
+        return {"release": opened.release.number, "languages": rows}
 
     def adapter_cards(self) -> dict[str, Any]:
         """Returns the body of `GET /v1/adapters`."""
+        opened = self.current.opened
         rows = [
-            {"digest": self.adapters[code].digest, "language": code, "index": self.opened.indexes.get(code)}
+            {"digest": opened.adapters[code].digest, "language": code, "index": opened.indexes.get(code)}
             | {name: card.to_dict()[name] for name in _SHOWN}
-            for code, card in sorted(self.opened.cards.items())
+            for code, card in sorted(opened.cards.items())
         ]
-        return {"release": self.number, "adapters": rows}
+        return {"release": opened.release.number, "adapters": rows}
+
+    def replicas(self) -> dict[str, Any]:
+        """Returns the body of `GET /v1/replicas`."""
+        return {
+            "release": self.current.opened.release.number,
+            "problem": self.current.problem,
+            "replicas": self.current.board.rows(),
+        }
 
 
 _SHOWN = (

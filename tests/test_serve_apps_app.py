@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +23,7 @@ from serve_apps.app import build
 from serve_apps.args import ServeArgs
 from serve_apps.running import check_free, start_service, stop_service
 from serve_apps.schemas import ErrorBody, TagAnswer
-from tests.workspaces import random_workspace
+from tests.workspaces import publish_random, random_workspace
 
 TEXTS = [
     "Helga Brandt fliegt morgen nach Wien. Анна Белова переехала из Казани в Ригу.",
@@ -124,13 +126,50 @@ class TestOnRay:
         assert len(client.get("/v1/adapters").json()["adapters"]) == 3
         assert client.get("/docs").status_code == 200
 
-    def test_the_release_stays_the_one_that_was_opened(
-        self, client: httpx.Client, workspace: Workspace
+    def test_releases_change_under_load_without_a_failed_or_a_mixed_answer(
+        self, client: httpx.Client, workspace: Workspace, tmp_path: Path
     ) -> None:
-        workspace.releases.remove("ru", created_at="2025-01-02T00:00:00+00:00")
+        indexes = {c: e.index for c, e in workspace.releases.current().languages.items() if e.index}
+        stopped = threading.Event()
 
-        answer = client.post("/v1/tag", json={"texts": [{"text": "Анна", "language": "ru"}]}).json()
-        assert answer["release"] == 1
+        def ask_on(_: int) -> list[httpx.Response]:
+            responses = []
+            while not stopped.is_set():
+                responses.append(client.post("/v1/tag", json={"texts": TEXTS}))
+            return responses
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask_on, number) for number in range(4)]
+            try:
+                new = publish_random(workspace, tmp_path, indexes, seed=50).number
+                wait_for_release(client, new)
+                back = workspace.releases.rollback(created_at="2025-01-02T00:00:00+00:00").number
+                wait_for_release(client, back)
+            finally:
+                stopped.set()
+            responses = [response for future in asked for response in future.result()]
+
+        assert {response.status_code for response in responses} == {200}
+        assert {response.json()["release"] for response in responses} == {1, new, back}
+        digests = {
+            number: {entry.adapter for entry in workspace.releases.load(number).languages.values()}
+            for number in (1, new, back)
+        }
+        for answer in (response.json() for response in responses):
+            used = {s["adapter"] for result in answer["results"] for s in result["sentences"]}
+            assert {digest for one in used for digest in one.split("+")} <= digests[answer["release"]]
+        held = client.get("/v1/replicas").json()
+        assert (held["release"], held["problem"]) == (back, None)
+        assert {row["stage"] for row in held["replicas"]} == {"router", "retriever", "generator"}
+        assert all(back in row["releases"] for row in held["replicas"])
+
+
+def wait_for_release(client: httpx.Client, number: int) -> None:
+    """Waits until answers carry a release."""
+    until_s = time.monotonic() + 120
+    while client.get("/v1/languages").json()["release"] != number:
+        assert time.monotonic() < until_s, f"release {number} was not taken up"
+        time.sleep(0.1)
 
 
 def close(left: Any, right: Any) -> bool:

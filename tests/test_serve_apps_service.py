@@ -17,18 +17,21 @@ from hypothesis import strategies as st
 
 from retrieveall.answer import AnswerOptions, answer_body
 from retrieveall.engine.echo import EchoEngine
-from retrieveall.errors import EngineClosed, Overloaded
+from retrieveall.errors import EngineClosed, Overloaded, ServiceUnavailable
 from retrieveall.generation import Generated, GenerationTask, Generator
-from retrieveall.opening import OpenOptions, OpenRelease, open_release_router, open_retriever, read_release
+from retrieveall.opening import OpenRelease, open_release_router, open_retriever
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.tagger import Tagger, TextInput
 from retrieveall.workspace import Workspace
 from serve_apps.args import ServeArgs
+from serve_apps.current import CurrentRelease
 from serve_apps.generator import GeneratorStage
+from serve_apps.held import HeldReleases, Holding
 from serve_apps.ingress import http_app
+from serve_apps.opened import ReleaseSource
 from serve_apps.retriever import RetrieverStage
 from serve_apps.router import RouterStage
-from serve_apps.schemas import AdaptersAnswer, ErrorBody, LanguagesAnswer, TagAnswer
+from serve_apps.schemas import AdaptersAnswer, ErrorBody, LanguagesAnswer, ReplicasAnswer, TagAnswer
 from serve_apps.service import Stages, TagService
 from serve_apps.threads import Threads
 from tests.models import tiny_tokenizer
@@ -68,6 +71,7 @@ class House:
     """A service and the in-process tagger of the same release, both around one engine."""
 
     opened: OpenRelease
+    source: ReleaseSource
     stages: Stages
     tagger: Tagger
     generator: GeneratorStage
@@ -77,14 +81,11 @@ class House:
             name: stages.get(name, getattr(self.stages, name))
             for name in ("router", "retriever", "generator")
         }
-        service = TagService(
-            self.opened,
-            Stages(**chosen),
-            Threads("test", 2),
-            timeout_s=timeout_s,
-            max_in_flight=max_in_flight,
-        )
-        return Client(http_app(service))
+        graph, threads = Stages(**chosen), Threads("test", 2)
+        current = CurrentRelease(self.source, graph.all, threads)
+        asyncio.run(current.take_up())
+        service = TagService(current, graph, threads, timeout_s=timeout_s, max_in_flight=max_in_flight)
+        return Client(http_app(service, follow_every_s=60))
 
 
 @pytest.fixture(scope="module")
@@ -94,22 +95,27 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def house(workspace: Workspace) -> Iterator[House]:
-    args = ServeArgs(workspace=workspace.uri)
-    opened = read_release(workspace, OpenOptions())
+    args = ServeArgs(workspace=workspace.uri, release=1)
+    source = ReleaseSource.of(args)
+    opened = source.read(1)
     retriever = open_retriever(workspace, opened)
     engine = EchoEngine(PromptCodec(tiny_tokenizer()))
-    generator = Generator(engine, engine.codec)
-    number = opened.release.number
-    stage = GeneratorStage(number, generator, engine, Threads("test", 4))
+    held = HeldReleases[OpenRelease](lambda number, _: source.read(number))
+    stage = GeneratorStage(held, engine, engine.codec, Threads("test", 4), replica="g1")
     yield House(
         opened=opened,
-        stages=Stages(router=RouterStage.open(args), retriever=RetrieverStage.open(args), generator=stage),
+        source=source,
+        stages=Stages(
+            router=RouterStage.open(args, replica="r1"),
+            retriever=RetrieverStage.open(args, replica="t1"),
+            generator=stage,
+        ),
         tagger=Tagger(
-            release=number,
+            release=1,
             adapters=opened.adapters,
             router=open_release_router(workspace, opened, retriever, "vote"),
             retriever=retriever,
-            generator=generator,
+            generator=Generator(engine, engine.codec),
         ),
         generator=stage,
     )
@@ -208,10 +214,12 @@ class Failing:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
 
-    async def release(self) -> int:
-        return -1
+    async def hold(self, release: int) -> Holding:
+        return Holding(stage="generator", replica="failing", releases=(release,))
 
-    async def generate(self, tasks: Sequence[GenerationTask], timeout_s: float) -> list[Generated]:
+    async def generate(
+        self, release: int, tasks: Sequence[GenerationTask], timeout_s: float
+    ) -> list[Generated]:
         if self.error:
             raise self.error
         await asyncio.sleep(60)
@@ -236,7 +244,7 @@ def test_errors_of_a_stage_reach_the_client_with_a_hint(house: House) -> None:
 def test_a_deadline_stops_rows_that_wait(house: House) -> None:
     async def late() -> None:
         task = GenerationTask(text="Anna", labels=("PER",), adapters=())
-        await house.generator.generate([task], -1.0)
+        await house.generator.generate(1, [task], -1.0)
 
     with pytest.raises(TimeoutError, match="deadline"):
         asyncio.run(late())
@@ -262,7 +270,40 @@ def test_listings_and_probes(house: House, client: Client) -> None:
     assert {row.digest for row in adapters.adapters} == {a.digest for a in house.opened.adapters.values()}
     assert client.get("/healthz").json() == {"status": "alive"}
     assert client.get("/readyz").json() == {"status": "ready", "release": 1}
-    problem(house.client(generator=Failing()).get("/readyz"), 503, "not_ready")
+
+
+class Away(Failing):
+    """A generator that goes away once the service has started."""
+
+    asked = 0
+
+    async def hold(self, release: int) -> Holding:
+        self.asked += 1
+        if self.asked > 1:
+            raise ServiceUnavailable("gone")
+        return await super().hold(release)
+
+
+def test_a_stage_that_went_away_makes_the_service_not_ready(house: House) -> None:
+    response = house.client(generator=Away()).get("/readyz")
+
+    problem(response, 503, "not_ready")
+    assert response.headers["Retry-After"] == "2"
+
+
+def test_what_each_replica_holds_is_told(client: Client) -> None:
+    answer = ReplicasAnswer.model_validate_json(client.get("/v1/replicas").content)
+
+    assert (answer.release, answer.problem) == (1, None)
+    assert {(row.stage, row.replica, *row.releases) for row in answer.replicas} == {
+        ("router", "r1", 1),
+        ("retriever", "t1", 1),
+        ("generator", "g1", 1),
+    }
+
+
+def test_a_service_of_one_release_follows_no_other(client: Client) -> None:
+    problem(client.post("/v1/adapters/de/reload"), 409, "conflict")
 
 
 def test_openapi_documents_the_error_shape(client: Client) -> None:
@@ -283,10 +324,10 @@ def test_a_pinned_text_equals_the_taggers(house: House, client: Client) -> None:
 
 
 def test_workspaces_are_found_from_any_folder(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serve_apps.app import pinned
+    from serve_apps.opened import located
 
     folder = Path(workspace.uri)
     monkeypatch.chdir(folder.parent)
-    args = pinned(ServeArgs(workspace=folder.name))
+    args = located(ServeArgs(workspace=folder.name))
 
-    assert (args.release, args.workspace) == (1, str(folder))
+    assert (args.release, args.workspace) == (None, str(folder))

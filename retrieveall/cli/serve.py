@@ -41,7 +41,9 @@ def serve(
         typer.Option(help="GPUs of the generator. [default: 1 where Ray has one, else 0]", min=0.0),
     ] = None,
 ) -> None:
-    """Serves the workspace's current release over HTTP until Ctrl-C; RAY_ADDRESS names a cluster to use.
+    """Serves the workspace over HTTP until Ctrl-C; RAY_ADDRESS names a cluster to use.
+
+    New releases are taken up as they are published, unless --release names one.
 
     \b
     Examples:
@@ -109,26 +111,26 @@ def serve_until_interrupted(
     """
     if host not in ("127.0.0.1", "localhost", "::1"):
         note(f"retrieveall: warning: {host} is not a loopback address, and the service checks no keys yet")
-    from serve_apps.app import pinned
+    from serve_apps.opened import located
     from serve_apps.running import check_free, start_service, stop_service
 
-    args = pinned(args)  # says what is wrong before Ray starts, which takes seconds
+    args = located(args)  # says what is wrong before Ray starts, which takes seconds
     check_free(host, port)
     with ray_running(), interrupted() as stopped:
         generator = args.generator.model_copy(update={"gpus": _gpus(gpus)})
         try:
             with libraries_on_stderr(), progress_bar("starting the service"):
                 url = start_service(args.model_copy(update={"generator": generator}), host=host, port=port)
-            print_service(url, args.release)
+            print_service(url)
             stopped.wait()
         finally:
             note("retrieveall: stopping the service")
             stop_service()
 
 
-def print_service(url: str, release: int | None) -> None:
+def print_service(url: str) -> None:
     """Prints where the service is and how to ask it."""
-    print_line(f"\nrelease {release} answers at {url}/v1/tag, documented at {url}/docs; Ctrl-C stops it\n")
+    print_line(f"\nThe service answers at {url}/v1/tag, documented at {url}/docs; Ctrl-C stops it.\n")
     print_line(f"  curl -s {url}/v1/tag -H 'Content-Type: application/json' \\")
     print_line("""    -d '{"texts": ["Daniel Osei works in Leeds. Анна Белова живёт в Риге."]}'\n""")
 
