@@ -8,6 +8,7 @@ answer for that one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,17 +22,23 @@ from retrieveall.generation import Generated, GenerationTask
 from retrieveall.routing.router import Routed
 from retrieveall.tagger import Composed, TextInput
 from retrieveall.types import Examples, Span
+from serve_apps.access import Access
 from serve_apps.args import ServeArgs, StageArgs
 from serve_apps.current import CurrentRelease
 from serve_apps.generator import GeneratorStage
 from serve_apps.held import Holding
 from serve_apps.ingress import http_app
+from serve_apps.keys import KeyFile
 from serve_apps.opened import ReleaseSource, located
+from serve_apps.rates import TextRates
+from serve_apps.ray_metrics import RayRecorder
 from serve_apps.remote import RemoteGenerator, RemoteRetriever, RemoteRouter
 from serve_apps.retriever import RetrieverStage
 from serve_apps.router import RouterStage
-from serve_apps.service import Stages, TagService
+from serve_apps.service import Limits, Stages, TagService
+from serve_apps.stream import StreamLimits, Streams
 from serve_apps.threads import Threads
+from serve_apps.upkeep import Upkeep
 
 _CONSTRUCTOR_TRIES = 3  # what cannot be opened three times will not be opened the twentieth
 _SHUTDOWN_S = 10.0
@@ -41,7 +48,8 @@ class RouterDeployment:
     """A replica of the router."""
 
     def __init__(self, args: ServeArgs) -> None:
-        self._stage = RouterStage.open(args, replica=_replica())
+        _log_through_serve()
+        self._stage = RouterStage.open(args, RayRecorder(), replica=_replica())
 
     async def hold(self, release: int) -> Holding:
         """See `RouterStage.hold`."""
@@ -58,7 +66,8 @@ class RetrieverDeployment:
     """A replica of the retriever."""
 
     def __init__(self, args: ServeArgs) -> None:
-        self._stage = RetrieverStage.open(args, replica=_replica())
+        _log_through_serve()
+        self._stage = RetrieverStage.open(args, RayRecorder(), replica=_replica())
 
     async def hold(self, release: int) -> Holding:
         """See `RetrieverStage.hold`."""
@@ -79,7 +88,8 @@ class GeneratorDeployment:
     """A replica of the generator."""
 
     def __init__(self, args: ServeArgs) -> None:
-        self._stage = GeneratorStage.open(args, replica=_replica())
+        _log_through_serve()
+        self._stage = GeneratorStage.open(args, RayRecorder(), replica=_replica())
 
     async def hold(self, release: int) -> Holding:
         """See `GeneratorStage.hold`."""
@@ -102,23 +112,48 @@ class IngressDeployment:
         retriever: DeploymentHandle[Any],
         generator: DeploymentHandle[Any],
     ) -> None:
+        _log_through_serve()
+        recorder = RayRecorder()
         stages = Stages(
             router=RemoteRouter(router, "router"),
             retriever=RemoteRetriever(retriever, "retriever"),
             generator=RemoteGenerator(generator, "generator"),
         )
-        self._args = args
+        source = ReleaseSource.of(args)
         threads = Threads("ingress", args.ingress.threads, library_threads=args.ingress.library_threads)
-        self._service = TagService(
-            CurrentRelease(ReleaseSource.of(args), stages.all, threads),
-            stages,
-            threads,
+        current = CurrentRelease(source, stages.all, threads)
+        rates = TextRates()
+        limits = Limits(
             timeout_s=args.timeout_s,
             max_in_flight=args.max_requests_in_flight,
+            max_text_chars=args.max_text_chars,
+        )
+        access = Access(KeyFile(store=source.workspace.store) if args.keys == "required" else None)
+        service = TagService(current, stages, threads, limits=limits, rates=rates, recorder=recorder)
+        stream_limits = StreamLimits(
+            max_streams=args.max_streams,
+            max_line_bytes=args.max_line_bytes,
+            max_waiting_bytes=args.max_stream_ahead_bytes,
+        )
+        self._app = http_app(
+            service,
+            Streams(service, stream_limits),
+            access,
+            Upkeep(
+                current,
+                access,
+                rates,
+                threads,
+                recorder,
+                every_s=args.release_poll_s,
+                count_replicas=_live_replicas,
+            ),
+            recorder,
+            max_body_bytes=args.max_body_bytes,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name for it
-        return http_app(self._service, follow_every_s=self._args.release_poll_s)
+        return self._app
 
 
 def build(args: ServeArgs) -> Application:
@@ -140,6 +175,23 @@ def build(args: ServeArgs) -> Application:
 
 def _replica() -> str:
     return str(serve.get_replica_context().replica_id.unique_id)
+
+
+def _log_through_serve() -> None:
+    """Lets our log lines go where Serve's own go, as JSON with the request's id."""
+    serves = logging.getLogger("ray.serve")
+    for name in ("serve_apps", "retrieveall"):
+        ours = logging.getLogger(name)
+        ours.handlers, ours.propagate = serves.handlers, False
+        ours.setLevel(logging.INFO)
+
+
+def _live_replicas() -> int:
+    """Returns how many replicas of this deployment run."""
+    here = serve.get_replica_context()
+    application = serve.status().applications[here.app_name]
+    states = application.deployments[here.deployment].replica_states
+    return sum(count for state, count in states.items() if state.value == "RUNNING")
 
 
 def _deployment(name: str, stage: type[Any], sizes: StageArgs) -> Deployment:

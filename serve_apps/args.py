@@ -46,6 +46,19 @@ class ServeArgs(BaseModel):
     )
     examples: bool = Field(default=True, description="Show retrieved examples in the prompts.")
     timeout_s: float = Field(default=60.0, gt=0.0, description="Time that one request may take.")
+    keys: Literal["required", "off"] = Field(
+        default="required",
+        description="`off` checks no API keys and answers only what this machine sends to itself.",
+    )
+    max_body_bytes: int = Field(default=8 << 20, ge=1, description="Longest body; longer ones get 413.")
+    max_text_chars: int = Field(default=100_000, ge=1, description="Longest text; longer ones get 413.")
+    max_streams: int = Field(
+        default=8, ge=1, description="Streams per ingress replica; more are answered with 429."
+    )
+    max_line_bytes: int = Field(default=1 << 20, ge=1, description="Longest line of a stream.")
+    max_stream_ahead_bytes: int = Field(
+        default=32 << 20, ge=1, description="Bytes that one stream may be ahead of its answers."
+    )
     max_requests_in_flight: int = Field(
         default=256, ge=1, description="Requests per ingress replica; more are answered with 429."
     )

@@ -111,16 +111,6 @@ class CurrentRelease:
             except RetrieveAllError:  # what is wrong stands in `problem`
                 await asyncio.sleep(_START_RETRY_S)
 
-    async def follow(self, every_s: float) -> None:
-        """Takes up new releases until it is cancelled."""
-        while True:
-            try:
-                await self.take_up()
-                await self.ask_replicas()
-            except Exception as error:  # a stage that restarts, a store that does not answer: next time
-                log.warning("The releases could not be looked at: %s", error)
-            await asyncio.sleep(every_s)
-
     async def take_up(self, *, now: bool = False) -> int:
         """Moves on to the newest release that can be opened.
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Self
 
 from retrieveall.engine.protocol import Decoded, Engine, EngineStats, Row
@@ -23,6 +24,8 @@ from retrieveall.prompting.codec import PromptCodec
 from retrieveall.prompting.hierarchical import DEFAULT_BUDGET_TOKENS
 from serve_apps.args import ServeArgs
 from serve_apps.held import Follower, HeldReleases, Holding
+from serve_apps.measuring import EngineMeter
+from serve_apps.metrics import RELEASE_HELD, Recorder
 from serve_apps.opened import ReleaseSource
 from serve_apps.threads import Threads
 
@@ -53,7 +56,7 @@ class GeneratorStage:
         self._threads, self._budget_tokens, self._replica = threads, budget_tokens, replica
 
     @classmethod
-    def open(cls, args: ServeArgs, *, replica: str = "") -> Self:
+    def open(cls, args: ServeArgs, recorder: Recorder, *, replica: str = "") -> Self:
         """Opens the stage; blocks for as long as that takes."""
         source = ReleaseSource.of(args)
         held = HeldReleases(lambda number, _: source.read(number))
@@ -61,7 +64,13 @@ class GeneratorStage:
         settings, sizes = source.workspace.settings(), args.generator
         opened = held.get(held.numbers[-1])
         engine = open_engine(source.workspace, opened, settings, threads=sizes.library_threads)
-        Follower(source, held, every_s=args.release_poll_s)
+        meter = EngineMeter(engine.stats, partial(_languages, held), recorder)
+
+        def measure(release: int) -> None:
+            recorder.record(RELEASE_HELD, release)
+            meter.measure()
+
+        Follower(source, held, every_s=args.release_poll_s, measure=measure)
         return cls(
             held,
             engine,
@@ -112,6 +121,12 @@ class GeneratorStage:
         """Stops the engine; what waits fails with `EngineClosed`."""
         self._engine.close()
         self._threads.close()
+
+
+def _languages(held: HeldReleases[OpenRelease]) -> dict[str, str]:
+    """Returns the language of each adapter of the held releases."""
+    adapters = (adapter for number in held.numbers for adapter in held.get(number).adapters.values())
+    return {adapter.digest: adapter.language for adapter in adapters}
 
 
 class RequestRows:

@@ -102,17 +102,24 @@ class Follower:
     """A thread that opens each new release before requests name it.
 
     Args:
-        source: Where releases are published; a pinned one is not followed.
+        source: Where releases are published; a pinned one never changes.
         held: What opens them.
         every_s: How often it looks.
+        measure: Called every time, with the number of the newest release that is open.
     """
 
-    def __init__(self, source: ReleaseSource, held: HeldReleases[T], *, every_s: float) -> None:
-        self._source, self._open, self._every_s = source, held.get, every_s
+    def __init__(
+        self,
+        source: ReleaseSource,
+        held: HeldReleases[T],
+        *,
+        every_s: float,
+        measure: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._source, self._held, self._every_s, self._measure = source, held, every_s, measure
         self._seen = source.newest()
         self._stopped = threading.Event()
-        if source.pinned is None:
-            threading.Thread(target=self._run, name="release-follower", daemon=True).start()
+        threading.Thread(target=self._run, name="release-follower", daemon=True).start()
 
     def stop(self) -> None:
         """Ends the thread after what it is opening now."""
@@ -124,6 +131,7 @@ class Follower:
                 newest = self._source.newest()
                 if newest != self._seen:
                     self._seen = newest  # a broken one is not tried again; the ingress does not send it
-                    self._open(newest)
+                    self._held.get(newest)
+                self._measure(max(self._held.numbers))
             except Exception as error:
-                log.warning("The newest release cannot be opened yet: %s", error)
+                log.warning("The newest release cannot be opened: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Self
 
 from retrieveall.embedding.protocol import Vectors
@@ -11,6 +12,7 @@ from retrieveall.tagger import Composed, retrieve_examples
 from retrieveall.types import Examples
 from serve_apps.args import ServeArgs
 from serve_apps.held import Follower, HeldReleases, Holding
+from serve_apps.metrics import RELEASE_HELD, Recorder
 from serve_apps.opened import ReleaseSource
 from serve_apps.threads import Threads
 
@@ -30,7 +32,7 @@ class RetrieverStage:
         self._held, self._threads, self._replica = held, threads, replica
 
     @classmethod
-    def open(cls, args: ServeArgs, *, replica: str = "") -> Self:
+    def open(cls, args: ServeArgs, recorder: Recorder, *, replica: str = "") -> Self:
         """Opens the stage; blocks for as long as that takes."""
         source = ReleaseSource.of(args)
 
@@ -41,7 +43,8 @@ class RetrieverStage:
 
         held = HeldReleases(open_one)
         held.open_first(source)
-        Follower(source, held, every_s=args.release_poll_s)
+        measure = partial(recorder.record, RELEASE_HELD)
+        Follower(source, held, every_s=args.release_poll_s, measure=measure)
         sizes = args.retriever
         threads = Threads("retriever", sizes.threads, library_threads=sizes.library_threads)
         return cls(held, threads, replica=replica)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from retrieveall.opening import ReleaseRetriever, open_release_router, open_retriever
@@ -12,6 +13,7 @@ from retrieveall.tagger import SentenceRouter, TextInput, route_sentences
 from retrieveall.types import Span
 from serve_apps.args import ServeArgs
 from serve_apps.held import Follower, HeldReleases, Holding
+from serve_apps.metrics import RELEASE_HELD, Recorder
 from serve_apps.opened import ReleaseSource
 from serve_apps.threads import Threads
 
@@ -37,7 +39,7 @@ class RouterStage:
         self._held, self._threads, self._replica = held, threads, replica
 
     @classmethod
-    def open(cls, args: ServeArgs, *, replica: str = "") -> Self:
+    def open(cls, args: ServeArgs, recorder: Recorder, *, replica: str = "") -> Self:
         """Opens the stage; blocks for as long as that takes."""
         source = ReleaseSource.of(args)
 
@@ -49,7 +51,8 @@ class RouterStage:
 
         held = HeldReleases(open_one)
         held.open_first(source)
-        Follower(source, held, every_s=args.release_poll_s)
+        measure = partial(recorder.record, RELEASE_HELD)
+        Follower(source, held, every_s=args.release_poll_s, measure=measure)
         threads = Threads("router", args.router.threads, library_threads=args.router.library_threads)
         return cls(held, threads, replica=replica)
 

@@ -16,15 +16,18 @@ from retrieveall.lora.peft_files import WEIGHTS_FILE
 from retrieveall.opening import OpenRelease
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.workspace import Workspace
+from serve_apps.access import LOCAL
 from serve_apps.args import ServeArgs
 from serve_apps.current import CurrentRelease
 from serve_apps.generator import GeneratorStage
 from serve_apps.held import HeldReleases
+from serve_apps.metrics import NoRecorder
 from serve_apps.opened import ReleaseSource
+from serve_apps.rates import TextRates
 from serve_apps.retriever import RetrieverStage
 from serve_apps.router import RouterStage
 from serve_apps.schemas import TagRequest
-from serve_apps.service import Stages, TagService
+from serve_apps.service import Limits, Stages, TagService
 from serve_apps.threads import Threads
 from tests.models import tiny_tokenizer
 from tests.workspaces import NOW, publish_random, random_workspace
@@ -42,8 +45,8 @@ class House:
         held = HeldReleases[OpenRelease](lambda number, _: self.source.read(number))
         self.generator = GeneratorStage(held, self.engine, self.engine.codec, Threads("test", 4), replica="g")
         self.stages = Stages(
-            router=RouterStage.open(args, replica="r"),
-            retriever=RetrieverStage.open(args, replica="t"),
+            router=RouterStage.open(args, NoRecorder(), replica="r"),
+            retriever=RetrieverStage.open(args, NoRecorder(), replica="t"),
             generator=self.generator,
         )
         self.threads = Threads("test", 2)
@@ -56,7 +59,9 @@ class House:
             retriever=self.stages.retriever,
             generator=stages.get("generator", self.generator),
         )
-        return TagService(self.current, graph, self.threads, timeout_s=30, max_in_flight=8)
+        return TagService(
+            self.current, graph, self.threads, limits=Limits(), rates=TextRates(), recorder=NoRecorder()
+        )
 
     def publish(self, seed: int) -> int:
         indexes = {c: e.index for c, e in self.workspace.releases.current().languages.items() if e.index}
@@ -120,7 +125,7 @@ def test_a_request_under_way_is_answered_from_the_release_it_started_with(house:
 
     stage = Pausing(house.generator, publish_twice)
     request = TagRequest(texts=["Helga Brandt fliegt nach Wien."])
-    answer = asyncio.run(house.service(generator=stage).tag(request))
+    answer = asyncio.run(house.service(generator=stage).tag(request, LOCAL))
 
     assert answer["release"] == 1
     assert house.current.opened.release.number == 3
