@@ -6,11 +6,10 @@ Pure ASGI, because all of it happens before a byte of the body is parsed.
 from __future__ import annotations
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrieveall.errors import RetrieveAllError, TooLargeError
-from serve_apps.access import Access, Caller
+from serve_apps.access import Access
 from serve_apps.problems import problem_of
 
 KEYED_PATHS = "/v1/"
@@ -21,7 +20,7 @@ class Gate:
     """Lets requests in.
 
     Args:
-        app: What answers; finds the `Caller` in ``request.state.caller``.
+        app: What answers; finds the caller in ``request.state.caller``.
         access: Knows the callers.
         max_body_bytes: Longest body; of a stream, its lines are bounded instead.
     """
@@ -47,10 +46,11 @@ class Gate:
         headers = {
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
         }
-        if scope["path"].startswith(KEYED_PATHS):
+        path = scope["path"].removeprefix(scope.get("root_path", ""))  # Serve's route prefix
+        if path.startswith(KEYED_PATHS):
             client = scope.get("client") or ("", 0)
             scope["state"]["caller"] = self._access.caller(headers, str(client[0]))
-        if scope["path"] in STREAM_PATHS:
+        if path in STREAM_PATHS:
             return receive
         announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > self._max_body_bytes:
@@ -74,9 +74,3 @@ class Gate:
         return TooLargeError(
             f"The body is larger than {self._max_body_bytes} bytes, as many as this service takes."
         )
-
-
-def caller_of(request: Request) -> Caller:
-    """Returns the caller that the gate found; a FastAPI dependency."""
-    caller: Caller = request.state.caller
-    return caller

@@ -125,7 +125,7 @@ class GeneratorStage:
 
 def _languages(held: HeldReleases[OpenRelease]) -> dict[str, str]:
     """Returns the language of each adapter of the held releases."""
-    adapters = (adapter for number in held.numbers for adapter in held.get(number).adapters.values())
+    adapters = (adapter for opened in held.all() for adapter in opened.adapters.values())
     return {adapter.digest: adapter.language for adapter in adapters}
 
 

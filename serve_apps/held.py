@@ -58,6 +58,11 @@ class HeldReleases(Generic[T]):
         with self._lock:
             return tuple(sorted(self._held))
 
+    def all(self) -> tuple[T, ...]:
+        """Returns what is open, asked for longest ago first."""
+        with self._lock:
+            return tuple(self._held.values())
+
     def get(self, number: int) -> T:
         """Returns what was opened for a release; opens it where it is not held."""
         found = self._found(number)
@@ -133,5 +138,5 @@ class Follower:
                     self._seen = newest  # a broken one is not tried again; the ingress does not send it
                     self._held.get(newest)
                 self._measure(max(self._held.numbers))
-            except Exception as error:
-                log.warning("The newest release cannot be opened: %s", error)
+            except Exception as error:  # a broken release, a store that does not answer: look again later
+                log.warning("%s: %s", type(error).__name__, error)

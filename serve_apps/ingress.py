@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, Response
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from retrieveall import __version__
 from retrieveall.errors import RetrieveAllError
 from serve_apps.access import Access, Caller
-from serve_apps.gate import Gate, caller_of
+from serve_apps.gate import Gate
 from serve_apps.metrics import Recorder
 from serve_apps.openapi_examples import (
     LANGUAGES_ANSWER,
@@ -25,6 +26,7 @@ from serve_apps.openapi_examples import (
     TAG_BODY,
     example,
 )
+from serve_apps.page import add_playground
 from serve_apps.problems import Problem, body_problem, problem_of, status_problem
 from serve_apps.request_log import RequestLog
 from serve_apps.schemas import (
@@ -57,6 +59,15 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 _LISTING_ERRORS: dict[int | str, dict[str, Any]] = {status: _ERRORS[status] for status in (401, 403, 503)}
+
+_BEARER = HTTPBearer(auto_error=False, description="A key of `retrieveall keys create`; the gate checks it.")
+
+
+def caller_of(request: Request, _: Annotated[Any, Security(_BEARER)]) -> Caller:
+    """Returns the caller that the gate found; the scheme is there for `/docs` alone."""
+    caller: Caller = request.state.caller
+    return caller
+
 
 CallerOf = Annotated[Caller, Depends(caller_of)]
 
@@ -101,6 +112,7 @@ def http_app(
     _add_tagging(app, service, streams)
     _add_listings(app, service)
     _add_probes(app, service)
+    add_playground(app)
     return app
 
 
@@ -165,10 +177,6 @@ def _add_listings(app: FastAPI, service: TagService) -> None:
         """Takes up the current release now and reads the language's adapter whole; for admins."""
         caller.check_admin()
         return JSONResponse(await service.current.reload(language))
-
-    @app.get("/", include_in_schema=False)
-    async def front() -> RedirectResponse:
-        return RedirectResponse("docs")
 
 
 def _add_probes(app: FastAPI, service: TagService) -> None:
