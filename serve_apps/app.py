@@ -145,6 +145,7 @@ class IngressDeployment:
                 rates,
                 threads,
                 recorder,
+                in_flight=lambda: service.in_flight,
                 every_s=args.release_poll_s,
                 count_replicas=_live_replicas,
             ),

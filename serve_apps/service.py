@@ -195,12 +195,10 @@ class TagService:
                 " Try again after 1 seconds."
             )
         self._in_flight += 1
-        self._recorder.record(metrics.IN_FLIGHT, self._in_flight)
         try:
             yield
         finally:
             self._in_flight -= 1
-            self._recorder.record(metrics.IN_FLIGHT, self._in_flight)
 
     async def _tag(self, request: TagRequest, caller: Caller, deadline_s: float) -> dict[str, Any]:
         with self._timed("sentences"):
@@ -248,6 +246,11 @@ class TagService:
         kept = examples if request.explain else None
         tagged = merge(plan.documents, plan.spans, routes, composed, answers, kept)
         return answer_body(plan.release, [d.text for d in plan.documents], tagged, request.options())
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return self._in_flight
 
     async def ready(self) -> bool:
         """Tells whether every stage answers for the release that requests are stamped with."""

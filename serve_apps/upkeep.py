@@ -24,7 +24,8 @@ class Upkeep:
         access: Made to read its keys again.
         rates: Told how many replicas share them.
         threads: Where files are read.
-        recorder: Where measurements go.
+        recorder: Where measurements go; Ray forgets a gauge that is not set again.
+        in_flight: Returns the number of requests that are being answered.
         every_s: Time between two looks.
         count_replicas: Blocks, and returns the number of live ingress replicas.
     """
@@ -37,11 +38,12 @@ class Upkeep:
         threads: Threads,
         recorder: Recorder,
         *,
+        in_flight: Callable[[], int],
         every_s: float,
         count_replicas: Callable[[], int] = lambda: 1,
     ) -> None:
         self._current, self._access, self._rates = current, access, rates
-        self._threads, self._recorder = threads, recorder
+        self._threads, self._recorder, self._in_flight = threads, recorder, in_flight
         self._every_s, self._count_replicas = every_s, count_replicas
 
     async def start(self) -> None:
@@ -60,6 +62,7 @@ class Upkeep:
                     log.warning("%s: %s", type(error).__name__, error)
 
     async def _measure(self) -> None:
+        self._recorder.record(metrics.IN_FLIGHT, self._in_flight())
         self._recorder.record(metrics.RELEASE, self._current.opened.release.number)
         self._recorder.record(metrics.RELEASE_PROBLEM, float(self._current.problem is not None))
 
