@@ -24,6 +24,10 @@ class LoneSurrogateError(InputError):
     """A text holds half of a surrogate pair, which no Unicode text may hold."""
 
 
+class TooLargeError(InputError):
+    """A text or a body is larger than the service takes."""
+
+
 class CorpusFormatError(InputError):
     """A corpus file is broken; the message starts with ``file:line:``."""
 
@@ -50,6 +54,18 @@ class Overloaded(RetrieveAllError, RuntimeError):
 
 class MemoryLimitError(RetrieveAllError, MemoryError):
     """A row or an adapter needs more memory than the engine may take; the message has the numbers."""
+
+
+class RateLimited(RetrieveAllError, RuntimeError):
+    """A key has used up its share: try again after the seconds named in the message."""
+
+
+class UnknownKeyError(RetrieveAllError, PermissionError):
+    """A request carries no API key, or none that is good."""
+
+
+class ForbiddenError(RetrieveAllError, PermissionError):
+    """The API key is good, but not for this."""
 
 
 class DeadlineExceeded(RetrieveAllError, TimeoutError):

@@ -143,21 +143,21 @@ class ReleaseRetriever:
     """
 
     def __init__(self, retriever: Retriever, cards: Mapping[str, AdapterCard]) -> None:
-        self._retriever, self._cards = retriever, cards
+        self.retriever, self._cards = retriever, cards
 
     @property
     def indexes(self) -> Mapping[str, LanguageIndex]:
         """The opened indexes by language."""
-        return self._retriever.indexes
+        return self.retriever.indexes
 
     def retrieve_batch(
         self, language: str, texts: Sequence[str], embeddings: Vectors | None = None
     ) -> list[Examples]:
         """Returns the examples of each text, strongest first."""
-        if language not in self._retriever.indexes:
+        if language not in self.retriever.indexes:
             return [Examples()] * len(texts)
         card = self._cards[language]
-        return self._retriever.retrieve_batch(
+        return self.retriever.retrieve_batch(
             language,
             texts,
             n=card.entity_examples,
@@ -178,9 +178,12 @@ class OracleRouter:
         )
 
 
-def open_retriever(workspace: Workspace, opened: OpenRelease) -> ReleaseRetriever:
-    """Opens the indexes of a release."""
-    return ReleaseRetriever(Retriever.open(workspace.indexes, opened.indexes), opened.cards)
+def open_retriever(
+    workspace: Workspace, opened: OpenRelease, last: ReleaseRetriever | None = None
+) -> ReleaseRetriever:
+    """Opens the indexes of a release; those that the last one named too are kept open."""
+    held = None if last is None else last.retriever
+    return ReleaseRetriever(Retriever.open(workspace.indexes, opened.indexes, held=held), opened.cards)
 
 
 def open_engine(

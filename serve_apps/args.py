@@ -35,12 +35,30 @@ class ServeArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     workspace: str = Field(description="Path or URI of the workspace; every node must reach it.")
-    release: int | None = Field(default=None, description="Its number; left out, the current one.")
+    release: int | None = Field(
+        default=None, description="Its number; left out, the current one, and each that follows it."
+    )
+    release_poll_s: float = Field(
+        default=1.0, gt=0.0, description="How often each replica looks for a new release."
+    )
     routing: Literal["vote", "centroid", "langid"] | None = Field(
         default=None, description="How adapters are chosen; left out, as the workspace's settings say."
     )
     examples: bool = Field(default=True, description="Show retrieved examples in the prompts.")
     timeout_s: float = Field(default=60.0, gt=0.0, description="Time that one request may take.")
+    keys: Literal["required", "off"] = Field(
+        default="required",
+        description="`off` checks no API keys and answers only what this machine sends to itself.",
+    )
+    max_body_bytes: int = Field(default=8 << 20, ge=1, description="Longest body; longer ones get 413.")
+    max_text_chars: int = Field(default=100_000, ge=1, description="Longest text; longer ones get 413.")
+    max_streams: int = Field(
+        default=8, ge=1, description="Streams per ingress replica; more are answered with 429."
+    )
+    max_line_bytes: int = Field(default=1 << 20, ge=1, description="Longest line of a stream.")
+    max_stream_ahead_bytes: int = Field(
+        default=32 << 20, ge=1, description="Bytes that one stream may be ahead of its answers."
+    )
     max_requests_in_flight: int = Field(
         default=256, ge=1, description="Requests per ingress replica; more are answered with 429."
     )

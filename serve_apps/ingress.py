@@ -2,64 +2,181 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse, Response
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from retrieveall import __version__
 from retrieveall.errors import RetrieveAllError
+from serve_apps.access import Access, Caller
+from serve_apps.gate import Gate
+from serve_apps.metrics import Recorder
+from serve_apps.openapi_examples import (
+    LANGUAGES_ANSWER,
+    STREAM_ANSWER,
+    STREAM_BODY,
+    TAG_ANSWER,
+    TAG_BODY,
+    example,
+)
+from serve_apps.page import add_playground
 from serve_apps.problems import Problem, body_problem, problem_of, status_problem
-from serve_apps.schemas import AdaptersAnswer, ErrorBody, LanguagesAnswer, TagAnswer, TagRequest
+from serve_apps.request_log import RequestLog
+from serve_apps.schemas import (
+    AdaptersAnswer,
+    ErrorBody,
+    LanguagesAnswer,
+    ReloadAnswer,
+    ReplicasAnswer,
+    TagAnswer,
+    TagOptions,
+    TagRequest,
+)
 from serve_apps.service import TagService
+from serve_apps.stream import Streams
+from serve_apps.upkeep import Upkeep
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
+    401: {"model": ErrorBody, "description": "No API key, or none that is good"},
+    403: {"model": ErrorBody, "description": "The key is not for this"},
+    413: {"model": ErrorBody, "description": "A body or a text is too large"},
     422: {"model": ErrorBody, "description": "Bad body, lone surrogate, unknown language"},
-    429: {"model": ErrorBody, "description": "Overload; Retry-After says when to come back"},
+    429: {
+        "model": ErrorBody,
+        "description": "`rate_limited` or `overloaded`; Retry-After says when to come back",
+    },
     500: {"model": ErrorBody, "description": "A fault of the service"},
     503: {"model": ErrorBody, "description": "A part of the service restarts; Retry-After says when"},
     504: {"model": ErrorBody, "description": "The service's own deadline passed"},
 }
 
 
-def http_app(service: TagService) -> FastAPI:
-    """Returns the application; answers are written once and not validated again on their way out."""
+_LISTING_ERRORS: dict[int | str, dict[str, Any]] = {status: _ERRORS[status] for status in (401, 403, 503)}
+
+_BEARER = HTTPBearer(auto_error=False, description="A key of `retrieveall keys create`; the gate checks it.")
+
+
+def caller_of(request: Request, _: Annotated[Any, Security(_BEARER)]) -> Caller:
+    """Returns the caller that the gate found; the scheme is there for `/docs` alone."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+CallerOf = Annotated[Caller, Depends(caller_of)]
+
+
+def http_app(
+    service: TagService,
+    streams: Streams,
+    access: Access,
+    upkeep: Upkeep,
+    recorder: Recorder,
+    *,
+    max_body_bytes: int,
+) -> FastAPI:
+    """Returns the application; answers are written once and not validated again on their way out.
+
+    Args:
+        service: Answers.
+        streams: Answer streams.
+        access: Knows who may ask.
+        upkeep: Runs from the application's start to its end.
+        recorder: Where measurements go.
+        max_body_bytes: Longest body.
+    """
+
+    @asynccontextmanager
+    async def kept_up(_: FastAPI) -> AsyncIterator[None]:
+        await upkeep.start()
+        task = asyncio.create_task(upkeep.run())
+        yield
+        task.cancel()
+
     app = FastAPI(
+        lifespan=kept_up,
         title="RetrieveAll",
         version=__version__,
         description="Named entities in any mix of languages: one frozen model, one LoRA per language,"
         " retrieved examples.",
     )
+    app.add_middleware(Gate, access=access, max_body_bytes=max_body_bytes)
+    app.add_middleware(RequestLog, recorder=recorder)  # the last one stands outermost
     _add_error_handlers(app)
-    _add_tagging(app, service)
+    _add_tagging(app, service, streams)
     _add_listings(app, service)
     _add_probes(app, service)
+    add_playground(app)
     return app
 
 
-def _add_tagging(app: FastAPI, service: TagService) -> None:
-    @app.post("/v1/tag", responses={200: {"model": TagAnswer}, **_ERRORS}, tags=["tagging"])
-    async def tag(request: TagRequest) -> JSONResponse:
+def _add_tagging(app: FastAPI, service: TagService, streams: Streams) -> None:
+    @app.post(
+        "/v1/tag",
+        responses={200: {"model": TagAnswer, **example(TAG_ANSWER)}, **_ERRORS},
+        openapi_extra=TAG_BODY,
+        tags=["tagging"],
+    )
+    async def tag(request: TagRequest, http: Request, caller: CallerOf) -> JSONResponse:
         """Tags texts; each sentence is routed to the adapter of its language."""
-        return JSONResponse(await service.tag(request))
+        http.state.texts = len(request.texts)
+        return JSONResponse(await service.tag(request, caller))
+
+    @app.post(
+        "/v1/tag/stream",
+        response_class=Response,
+        responses={200: STREAM_ANSWER, **_ERRORS},
+        openapi_extra=STREAM_BODY,
+        tags=["tagging"],
+    )
+    async def tag_stream(options: Annotated[TagOptions, Query()], caller: CallerOf) -> Response:
+        """Tags one text a line while they are being sent; one answer a line, in the same order.
+
+        A line that cannot be tagged is answered with `{"line", "error"}`, and the others go on.
+        """
+        return streams.respond(caller, options)
 
 
 def _add_listings(app: FastAPI, service: TagService) -> None:
-    @app.get("/v1/languages", responses={200: {"model": LanguagesAnswer}}, tags=["release"])
-    async def languages() -> JSONResponse:
+    @app.get(
+        "/v1/languages",
+        responses={200: {"model": LanguagesAnswer, **example(LANGUAGES_ANSWER)}, **_LISTING_ERRORS},
+        tags=["release"],
+    )
+    async def languages(caller: CallerOf) -> JSONResponse:
         """Lists the languages of the release and what is tagged in each."""
-        return JSONResponse(service.languages())
+        return JSONResponse(service.languages(caller))
 
-    @app.get("/v1/adapters", responses={200: {"model": AdaptersAnswer}}, tags=["release"])
-    async def adapters() -> JSONResponse:
+    @app.get("/v1/adapters", responses={200: {"model": AdaptersAnswer}, **_LISTING_ERRORS}, tags=["release"])
+    async def adapters(caller: CallerOf) -> JSONResponse:
         """Lists the adapters of the release with what they were made from."""
-        return JSONResponse(service.adapter_cards())
+        return JSONResponse(service.adapter_cards(caller))
 
-    @app.get("/", include_in_schema=False)
-    async def front() -> RedirectResponse:
-        return RedirectResponse("docs")
+    @app.get("/v1/replicas", responses={200: {"model": ReplicasAnswer}, **_LISTING_ERRORS}, tags=["release"])
+    async def replicas(caller: CallerOf) -> JSONResponse:
+        """Lists the replicas heard of within a minute and what each holds; for admins."""
+        caller.check_admin()
+        return JSONResponse(service.replicas())
+
+    @app.post(
+        "/v1/adapters/{language}/reload",
+        responses={
+            200: {"model": ReloadAnswer},
+            **_ERRORS,
+            409: {"model": ErrorBody},
+        },
+        tags=["release"],
+    )
+    async def reload(language: str, caller: CallerOf) -> JSONResponse:
+        """Takes up the current release now and reads the language's adapter whole; for admins."""
+        caller.check_admin()
+        return JSONResponse(await service.current.reload(language))
 
 
 def _add_probes(app: FastAPI, service: TagService) -> None:
@@ -72,7 +189,7 @@ def _add_probes(app: FastAPI, service: TagService) -> None:
     async def readyz() -> JSONResponse:
         """Says whether router, retriever and generator answer, all for the same release."""
         if await service.ready():
-            return JSONResponse({"status": "ready", "release": service.number})
+            return JSONResponse({"status": "ready", "release": service.current.opened.release.number})
         return Problem(
             status=503,
             code="not_ready",
@@ -84,15 +201,18 @@ def _add_probes(app: FastAPI, service: TagService) -> None:
 
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
-    async def bad_body(_: Request, error: RequestValidationError) -> JSONResponse:
-        return body_problem(error.errors()).response()
+    async def bad_body(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _answer(request, body_problem(error.errors()))
 
     @app.exception_handler(HTTPException)
-    async def bad_request(_: Request, error: HTTPException) -> JSONResponse:
-        return status_problem(error.status_code, str(error.detail)).response()
+    async def bad_request(request: Request, error: HTTPException) -> JSONResponse:
+        return _answer(request, status_problem(error.status_code, str(error.detail)))
 
-    @app.exception_handler(Exception)
-    async def any_error(_: Request, error: Exception) -> JSONResponse:
-        return problem_of(error).response()
+    @app.exception_handler(RetrieveAllError)
+    async def refused(request: Request, error: RetrieveAllError) -> JSONResponse:
+        return _answer(request, problem_of(error))
 
-    app.add_exception_handler(RetrieveAllError, any_error)
+
+def _answer(request: Request, problem: Problem) -> JSONResponse:
+    request.state.code = problem.code  # for the request's log line
+    return problem.response()

@@ -10,19 +10,28 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 from retrieveall.errors import (
+    ConflictError,
     DeadlineExceeded,
     EngineClosed,
+    ForbiddenError,
     InputError,
     LoneSurrogateError,
     Overloaded,
+    RateLimited,
     RetrieveAllError,
     ServiceUnavailable,
+    TooLargeError,
+    UnknownKeyError,
     UnknownLanguageError,
 )
 from serve_apps.schemas import ErrorBody
 
 _RETRY_S = re.compile(r"after (\d+) second")
 _SHOWN_PROBLEMS = 5
+_EXPECTED_BODY = (
+    'Send JSON such as {"texts": ["Anna Seghers lived in Mexico."]} with the header'
+    " Content-Type: application/json; /docs has the schema."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,9 +45,13 @@ class Problem:
     headers: dict[str, str] = field(default_factory=dict)
 
     def response(self) -> JSONResponse:
-        """Returns the HTTP response; what cannot be UTF-8 in the message is written as an escape."""
+        """Returns the HTTP response."""
+        return JSONResponse(self.body(), status_code=self.status, headers=self.headers)
+
+    def body(self) -> dict[str, str]:
+        """Returns the one JSON shape of errors."""
         body = ErrorBody(code=self.code, message=_printable(self.message), what_to_do=self.what_to_do)
-        return JSONResponse(body.model_dump(), status_code=self.status, headers=self.headers)
+        return body.model_dump()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +76,12 @@ _KINDS = (
         what_to_do="Encode the text as UTF-8, or replace such characters.",
     ),
     _Kind(
+        error=TooLargeError,
+        status=413,
+        code="too_large",
+        what_to_do="Send shorter texts, or fewer in one request.",
+    ),
+    _Kind(
         error=InputError,
         status=422,
         code="bad_input",
@@ -73,6 +92,25 @@ _KINDS = (
         status=429,
         code="overloaded",
         what_to_do="Send the request again after the seconds in Retry-After, or fewer at once.",
+    ),
+    _Kind(
+        error=RateLimited,
+        status=429,
+        code="rate_limited",
+        what_to_do="Send the request again after the seconds in Retry-After, or ask for a larger rate.",
+    ),
+    _Kind(
+        error=UnknownKeyError,
+        status=401,
+        code="unauthorized",
+        what_to_do="Send the header `Authorization: Bearer ra_…`; whoever runs the service makes keys with"
+        " `retrieveall keys create`.",
+    ),
+    _Kind(
+        error=ForbiddenError,
+        status=403,
+        code="forbidden",
+        what_to_do="Use a key that may do this, or ask for something else.",
     ),
     _Kind(
         error=DeadlineExceeded,
@@ -93,6 +131,12 @@ _KINDS = (
         what_to_do="Send the request again after the seconds in Retry-After.",
     ),
     _Kind(
+        error=ConflictError,
+        status=409,
+        code="conflict",
+        what_to_do="Do as the message says.",
+    ),
+    _Kind(
         error=RetrieveAllError,
         status=500,
         code="broken_release",
@@ -107,6 +151,8 @@ def problem_of(error: Exception) -> Problem:
         if isinstance(error, kind.error):
             message = str(error)
             headers = _retry_after(message) if kind.status in (429, 503) else {}
+            if kind.status == 401:
+                headers = {"WWW-Authenticate": "Bearer"}
             return Problem(
                 status=kind.status,
                 code=kind.code,
@@ -127,11 +173,12 @@ def _retry_after(message: str) -> dict[str, str]:
     return {"Retry-After": found.group(1) if found else "1"}
 
 
-def body_problem(errors: Sequence[Any]) -> Problem:
+def body_problem(errors: Sequence[Any], expected: str = _EXPECTED_BODY) -> Problem:
     """Returns the problem of a body that the schema refuses.
 
     Args:
         errors: As pydantic lists them; what was sent is not repeated.
+        expected: What to send instead.
     """
     surrogates = [error for error in errors if error["type"] == "string_unicode"]
     if surrogates:
@@ -147,13 +194,12 @@ def body_problem(errors: Sequence[Any]) -> Problem:
         status=422,
         code="bad_body",
         message="; ".join(lines) + (f"; and {more} more" if more else ""),
-        what_to_do='Send JSON such as {"texts": ["Anna Seghers lived in Mexico."]} with the header'
-        " Content-Type: application/json; /docs has the schema.",
+        what_to_do=expected,
     )
 
 
 def _place(error: Any) -> str:
-    return ".".join(map(str, error["loc"]))
+    return ".".join(map(str, error["loc"])) or "line"
 
 
 def status_problem(status: int, detail: str) -> Problem:
@@ -165,10 +211,10 @@ def status_problem(status: int, detail: str) -> Problem:
         status=status,
         code=codes.get(status, f"http_{status}"),
         message=detail,
-        what_to_do="The service answers `POST /v1/tag`, `GET /v1/languages`, `/v1/adapters`, `/healthz`,"
-        " `/readyz` and `/docs`.",
+        what_to_do="/docs lists what the service answers.",
     )
 
 
 def _printable(message: str) -> str:
+    """Writes what cannot be UTF-8 as an escape."""
     return message.encode("utf-8", "backslashreplace").decode("utf-8")

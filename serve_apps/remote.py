@@ -19,6 +19,7 @@ from retrieveall.generation import Generated, GenerationTask
 from retrieveall.routing.router import Routed
 from retrieveall.tagger import Composed, TextInput
 from retrieveall.types import Examples, Span
+from serve_apps.held import Holding
 
 _GONE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
 
@@ -52,9 +53,10 @@ class _RemoteStage:
     def __init__(self, handle: DeploymentHandle[Any], name: str) -> None:
         self._handle, self._name = handle, name
 
-    async def release(self) -> int:
-        """Returns the number of the release that it answers for."""
-        return int(await self._call("release"))
+    async def hold(self, release: int) -> Holding:
+        """Opens a release unless it is open; returns what the replica holds."""
+        holding: Holding = await self._call("hold", release)
+        return holding
 
     async def _call(self, method: str, *args: Any) -> Any:
         return await answer_of(getattr(self._handle, method).remote(*args), self._name)
@@ -63,9 +65,11 @@ class _RemoteStage:
 class RemoteRouter(_RemoteStage):
     """`serve_apps.router.RouterStage` behind a handle."""
 
-    async def route(self, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]) -> Routed:
+    async def route(
+        self, release: int, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]
+    ) -> Routed:
         """Routes the sentences of all documents."""
-        routed: Routed = await self._call("route", documents, spans)
+        routed: Routed = await self._call("route", release, documents, spans)
         return routed
 
 
@@ -73,17 +77,23 @@ class RemoteRetriever(_RemoteStage):
     """`serve_apps.retriever.RetrieverStage` behind a handle."""
 
     async def retrieve(
-        self, texts: Sequence[str], composed: Sequence[Composed], embeddings: Vectors | None
+        self,
+        release: int,
+        texts: Sequence[str],
+        composed: Sequence[Composed],
+        embeddings: Vectors | None,
     ) -> list[Examples]:
         """Finds the examples of all sentences."""
-        found: list[Examples] = await self._call("retrieve", texts, composed, embeddings)
+        found: list[Examples] = await self._call("retrieve", release, texts, composed, embeddings)
         return found
 
 
 class RemoteGenerator(_RemoteStage):
     """`serve_apps.generator.GeneratorStage` behind a handle."""
 
-    async def generate(self, tasks: Sequence[GenerationTask], timeout_s: float) -> list[Generated]:
+    async def generate(
+        self, release: int, tasks: Sequence[GenerationTask], timeout_s: float
+    ) -> list[Generated]:
         """Decodes all sentences."""
-        answers: list[Generated] = await self._call("generate", tasks, timeout_s)
+        answers: list[Generated] = await self._call("generate", release, tasks, timeout_s)
         return answers

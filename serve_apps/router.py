@@ -3,41 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
-from retrieveall.opening import open_release_router, open_retriever
+from retrieveall.opening import ReleaseRetriever, open_release_router, open_retriever
 from retrieveall.routing.router import Routed
 from retrieveall.tagger import SentenceRouter, TextInput, route_sentences
 from retrieveall.types import Span
 from serve_apps.args import ServeArgs
-from serve_apps.opened import open_release
+from serve_apps.held import Follower, HeldReleases, Holding
+from serve_apps.metrics import RELEASE_HELD, Recorder
+from serve_apps.opened import ReleaseSource
 from serve_apps.threads import Threads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldRouter:
+    """The router of one release and the indexes below it."""
+
+    router: SentenceRouter
+    retriever: ReleaseRetriever
 
 
 class RouterStage:
     """Routes the sentences of one request together.
 
     Args:
-        release: What the router was opened from.
-        router: Chooses languages.
-        threads: Where it works.
+        held: The routers by release.
+        threads: Where they work.
+        replica: Name of the replica.
     """
 
-    def __init__(self, release: int, router: SentenceRouter, threads: Threads) -> None:
-        self._release, self._router, self._threads = release, router, threads
+    def __init__(self, held: HeldReleases[HeldRouter], threads: Threads, *, replica: str) -> None:
+        self._held, self._threads, self._replica = held, threads, replica
 
     @classmethod
-    def open(cls, args: ServeArgs) -> Self:
+    def open(cls, args: ServeArgs, recorder: Recorder, *, replica: str = "") -> Self:
         """Opens the stage; blocks for as long as that takes."""
-        workspace, opened = open_release(args)
-        router = open_release_router(workspace, opened, open_retriever(workspace, opened), args.routing)
+        source = ReleaseSource.of(args)
+
+        def open_one(number: int, last: HeldRouter | None) -> HeldRouter:
+            opened = source.read(number)
+            retriever = open_retriever(source.workspace, opened, last.retriever if last else None)
+            router = open_release_router(source.workspace, opened, retriever, args.routing)
+            return HeldRouter(router=router, retriever=retriever)
+
+        held = HeldReleases(open_one)
+        held.open_first(source)
+        measure = partial(recorder.record, RELEASE_HELD)
+        Follower(source, held, every_s=args.release_poll_s, measure=measure)
         threads = Threads("router", args.router.threads, library_threads=args.router.library_threads)
-        return cls(opened.release.number, router, threads)
+        return cls(held, threads, replica=replica)
 
-    async def release(self) -> int:
-        """Returns the number of the release that answers."""
-        return self._release
+    async def hold(self, release: int) -> Holding:
+        """Opens a release unless it is open; returns what is held."""
+        await self._threads.run(self._held.get, release)
+        return Holding(stage="router", replica=self._replica, releases=self._held.numbers)
 
-    async def route(self, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]) -> Routed:
+    async def route(
+        self, release: int, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]
+    ) -> Routed:
         """Returns S routes and, where it made them, the sentences' vectors for the retriever."""
-        return await self._threads.run(route_sentences, self._router, documents, spans)
+        return await self._threads.run(self._route, release, documents, spans)
+
+    def _route(self, release: int, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]) -> Routed:
+        return route_sentences(self._held.get(release).router, documents, spans)

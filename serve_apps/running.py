@@ -37,7 +37,7 @@ def start_service(args: ServeArgs, *, host: str, port: int) -> str:
     application = build(args)
     check_free(host, port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process
-    logs = LoggingConfig(log_level=logging.WARNING, enable_access_log=False)
+    logs = LoggingConfig(log_level=logging.WARNING, enable_access_log=False, encoding="JSON")
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=logs)
     _run(application, logs)
     url = f"http://{_reachable(host)}:{port}"

@@ -26,32 +26,17 @@ class TextItem(Strict):
     language: str | None = Field(default=None, description="Pins the adapter; left out, the text is routed.")
 
 
-class TagRequest(Strict):
-    """The body of `POST /v1/tag`."""
+class TagOptions(Strict):
+    """What may be asked of the answer's form; the query of `POST /v1/tag/stream`."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"texts": ["Anna Seghers wurde in Mainz geboren.", "She lived in Mexico."]}]
-        },
-    )
-
-    texts: Annotated[list[str | TextItem], Field(min_length=1, max_length=MAX_TEXTS)]
     labels: list[str] | None = Field(default=None, description="Return only these labels.")
     min_score: float = Field(
         default=0.0, ge=0.0, le=1.0, allow_inf_nan=False, description="Leave out entities below it."
     )
-    offsets: Literal["codepoint", "utf16"] = "codepoint"
+    offsets: Literal["codepoint", "utf16"] = Field(
+        default="codepoint", description="Unit of all offsets: Python's, or JavaScript's and Java's."
+    )
     explain: bool = Field(default=False, description="Return the retrieved examples of each sentence.")
-
-    def inputs(self) -> list[TextInput]:
-        """Returns the texts as the tagger takes them."""
-        return [
-            TextInput(text=item)
-            if isinstance(item, str)
-            else TextInput(text=item.text, id=item.id, language=item.language)
-            for item in self.texts
-        ]
 
     def options(self) -> AnswerOptions:
         """Returns the form of the answer that was asked for."""
@@ -61,6 +46,21 @@ class TagRequest(Strict):
             offsets=self.offsets,
             explain=self.explain,
         )
+
+
+class TagRequest(TagOptions):
+    """The body of `POST /v1/tag`."""
+
+    texts: Annotated[list[str | TextItem], Field(min_length=1, max_length=MAX_TEXTS)]
+
+    def inputs(self) -> list[TextInput]:
+        """Returns the texts as the tagger takes them."""
+        return [
+            TextInput(text=item)
+            if isinstance(item, str)
+            else TextInput(text=item.text, id=item.id, language=item.language)
+            for item in self.texts
+        ]
 
 
 class ErrorBody(BaseModel):
@@ -178,3 +178,30 @@ class AdaptersAnswer(Strict):
 
     release: int
     adapters: list[AdapterOut]
+
+
+class ReplicaOut(Strict):
+    """What one replica said last of what it holds."""
+
+    stage: Literal["router", "retriever", "generator"]
+    replica: str
+    releases: list[int] = Field(description="Releases that are open, oldest first.")
+    adapters: list[str] = Field(description="Digests of the adapters in the generator's memory.")
+    seen_s_ago: float
+
+
+class ReplicasAnswer(Strict):
+    """The answer of `GET /v1/replicas`."""
+
+    release: int = Field(description="The release that requests are answered for now.")
+    problem: str | None = Field(description="Why the newest release is not that one, if it is not.")
+    replicas: list[ReplicaOut] = Field(description="Those heard of within a minute by this ingress.")
+
+
+class ReloadAnswer(Strict):
+    """The answer of `POST /v1/adapters/{language}/reload`."""
+
+    release: int
+    language: str
+    adapter: str
+    index: str | None

@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from retrieveall.answer import answer_body
 from retrieveall.embedding.protocol import Vectors
-from retrieveall.errors import DeadlineExceeded, Overloaded
+from retrieveall.errors import DeadlineExceeded, Overloaded, TooLargeError
 from retrieveall.generation import Generated, GenerationTask
 from retrieveall.opening import OpenRelease
 from retrieveall.routing.router import Routed
 from retrieveall.tagger import (
     Composed,
+    ServedAdapter,
     TextInput,
     compose,
     generation_task,
@@ -28,25 +29,25 @@ from retrieveall.tagger import (
     plan_documents,
     sentence_texts,
 )
-from retrieveall.types import Examples, Span
+from retrieveall.types import Examples, Route, Span
+from serve_apps import metrics
+from serve_apps.access import Caller
+from serve_apps.current import CurrentRelease, Stage
+from serve_apps.measuring import record_sentences
+from serve_apps.metrics import Recorder, timed
+from serve_apps.rates import TextRates
 from serve_apps.schemas import TagRequest
 from serve_apps.threads import Threads
 
 _READY_TIMEOUT_S = 5.0
 
 
-class Stage(Protocol):
-    """A part of the graph."""
-
-    async def release(self) -> int:
-        """Returns the number of the release that it answers for."""
-        ...
-
-
 class Router(Stage, Protocol):
     """See `serve_apps.router.RouterStage`."""
 
-    async def route(self, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]) -> Routed:
+    async def route(
+        self, release: int, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]
+    ) -> Routed:
         """Routes the sentences of all documents."""
         ...
 
@@ -55,7 +56,11 @@ class Retriever(Stage, Protocol):
     """See `serve_apps.retriever.RetrieverStage`."""
 
     async def retrieve(
-        self, texts: Sequence[str], composed: Sequence[Composed], embeddings: Vectors | None
+        self,
+        release: int,
+        texts: Sequence[str],
+        composed: Sequence[Composed],
+        embeddings: Vectors | None,
     ) -> list[Examples]:
         """Finds the examples of all sentences."""
         ...
@@ -64,7 +69,9 @@ class Retriever(Stage, Protocol):
 class Generator(Stage, Protocol):
     """See `serve_apps.generator.GeneratorStage`."""
 
-    async def generate(self, tasks: Sequence[GenerationTask], timeout_s: float) -> list[Generated]:
+    async def generate(
+        self, release: int, tasks: Sequence[GenerationTask], timeout_s: float
+    ) -> list[Generated]:
         """Decodes all sentences."""
         ...
 
@@ -77,63 +84,112 @@ class Stages:
     retriever: Retriever
     generator: Generator
 
+    @property
+    def all(self) -> tuple[Stage, ...]:
+        """The three of them."""
+        return (self.router, self.retriever, self.generator)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A request cut into S sentences."""
+    """A request cut into S sentences.
 
+    Attributes:
+        release: The one that it is answered for, from the first stage to the last.
+        adapters: Those of the release that may act for the caller.
+    """
+
+    release: int
+    adapters: dict[str, ServedAdapter]
     documents: list[TextInput]
     spans: list[tuple[Span, ...]]
     texts: list[str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a request may be.
+
+    Attributes:
+        timeout_s: Time that it may take.
+        max_in_flight: Requests at the same time; more are refused.
+        max_text_chars: Longest text.
+    """
+
+    timeout_s: float = 60.0
+    max_in_flight: int = 256
+    max_text_chars: int = 100_000
+
+    def check_texts(self, documents: Sequence[TextInput]) -> None:
+        """Checks the length of texts.
+
+        Raises:
+            TooLargeError: One is too long.
+        """
+        for number, document in enumerate(documents):
+            if len(document.text) > self.max_text_chars:
+                raise TooLargeError(
+                    f"texts.{number} has {len(document.text)} characters; this service takes up to"
+                    f" {self.max_text_chars} in one text."
+                )
+
+
 class TagService:
-    """Answers requests of one release.
+    """Answers requests, each of one release.
 
     Args:
-        opened: The release.
-        stages: All opened from the same release.
+        current: Says which release a request is stamped with.
+        stages: The graph.
         threads: Where texts are split and answers are written.
-        timeout_s: Time that a request may take.
-        max_in_flight: Requests at the same time; more are refused.
+        limits: What a request may be.
+        rates: What keys may send.
+        recorder: Where measurements go.
     """
 
     def __init__(
-        self, opened: OpenRelease, stages: Stages, threads: Threads, *, timeout_s: float, max_in_flight: int
+        self,
+        current: CurrentRelease,
+        stages: Stages,
+        threads: Threads,
+        *,
+        limits: Limits,
+        rates: TextRates,
+        recorder: Recorder,
     ) -> None:
-        self.opened, self.adapters = opened, opened.adapters
+        self.current = current
         self._stages, self._threads = stages, threads
-        self._timeout_s, self._max_in_flight = timeout_s, max_in_flight
+        self._limits, self._rates, self._recorder = limits, rates, recorder
         self._in_flight = 0
 
-    @property
-    def number(self) -> int:
-        """Number of the release; stands in every answer."""
-        return self.opened.release.number
-
-    async def tag(self, request: TagRequest) -> dict[str, Any]:
+    async def tag(self, request: TagRequest, caller: Caller) -> dict[str, Any]:
         """Returns the body of `POST /v1/tag`.
 
         Raises:
             InputError: A text is no Unicode text, or pins a language without an adapter.
+            TooLargeError: A text is too long.
+            ForbiddenError: The release has no adapter for the caller's languages.
+            RateLimited: The caller has sent as many texts as it may.
             Overloaded: Too many requests are in flight, or the engine is full.
             DeadlineExceeded: The request took too long.
+            ServiceUnavailable: No release is open yet, or a replica went away.
         """
+        timeout_s = self._limits.timeout_s
         with self._admitted():
+            self._rates.spend(caller.id, caller.texts_per_minute, len(request.texts))
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self._tag(request, time.monotonic() + self._timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    return await self._tag(request, caller, time.monotonic() + timeout_s)
             except DeadlineExceeded:
                 raise
             except TimeoutError:
                 raise DeadlineExceeded(
-                    f"The request was not answered within {self._timeout_s:g} s."
+                    f"The request was not answered within {timeout_s:g} s."
                     " Send fewer texts at once, or give the service more time or replicas."
                 ) from None
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
-        if self._in_flight >= self._max_in_flight:
+        if self._in_flight >= self._limits.max_in_flight:
             raise Overloaded(
                 f"{self._in_flight} requests are being answered, as many as this service takes at once."
                 " Try again after 1 seconds."
@@ -144,59 +200,95 @@ class TagService:
         finally:
             self._in_flight -= 1
 
-    async def _tag(self, request: TagRequest, deadline_s: float) -> dict[str, Any]:
-        plan = await self._threads.run(self._plan, request)
-        routed = await self._stages.router.route(plan.documents, plan.spans)
-        composed = [compose(route, self.adapters) for route in routed.routes]
-        examples = await self._stages.retriever.retrieve(plan.texts, composed, routed.embeddings)
+    async def _tag(self, request: TagRequest, caller: Caller, deadline_s: float) -> dict[str, Any]:
+        with self._timed("sentences"):
+            plan = await self._threads.run(self._plan, request, self.current.opened, caller)
+        number = plan.release
+        with self._timed("route"):
+            routed = await self._stages.router.route(number, plan.documents, plan.spans)
+        routes = tuple(map(caller.route, routed.routes))
+        composed = [compose(route, plan.adapters) for route in routes]
+        with self._timed("retrieve"):
+            examples = await self._stages.retriever.retrieve(number, plan.texts, composed, routed.embeddings)
         tasks = [generation_task(t, c, e) for t, c, e in zip(plan.texts, composed, examples, strict=True)]
-        answers = await self._stages.generator.generate(tasks, deadline_s - time.monotonic())
-        return await self._threads.run(self._body, request, plan, routed, composed, answers, examples)
+        with self._timed("generate"):
+            answers = await self._stages.generator.generate(number, tasks, deadline_s - time.monotonic())
+        with self._timed("answer"):
+            return await self._threads.run(self._body, request, plan, routes, composed, answers, examples)
 
-    def _plan(self, request: TagRequest) -> Plan:
+    def _timed(self, stage: str) -> AbstractContextManager[None]:
+        return timed(self._recorder, metrics.STAGE_SECONDS, stage=stage)
+
+    def _plan(self, request: TagRequest, opened: OpenRelease, caller: Caller) -> Plan:
+        adapters = caller.served(opened.adapters)
         documents = request.inputs()
-        spans = plan_documents(documents, self.adapters, split=True)
-        return Plan(documents=documents, spans=spans, texts=sentence_texts(documents, spans))
+        self._limits.check_texts(documents)
+        spans = plan_documents(documents, adapters, split=True)
+        return Plan(
+            release=opened.release.number,
+            adapters=adapters,
+            documents=documents,
+            spans=spans,
+            texts=sentence_texts(documents, spans),
+        )
 
     def _body(
         self,
         request: TagRequest,
         plan: Plan,
-        routed: Routed,
+        routes: Sequence[Route],
         composed: Sequence[Composed],
         answers: Sequence[Generated],
         examples: Sequence[Examples],
     ) -> dict[str, Any]:
+        self._recorder.record(metrics.TEXTS, len(plan.documents))
+        record_sentences(self._recorder, routes, composed, examples, answers)
         kept = examples if request.explain else None
-        tagged = merge(plan.documents, plan.spans, routed.routes, composed, answers, kept)
-        return answer_body(self.number, [d.text for d in plan.documents], tagged, request.options())
+        tagged = merge(plan.documents, plan.spans, routes, composed, answers, kept)
+        return answer_body(plan.release, [d.text for d in plan.documents], tagged, request.options())
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return self._in_flight
 
     async def ready(self) -> bool:
-        """Tells whether every stage answers, for this release."""
-        stages: list[Stage] = [self._stages.router, self._stages.retriever, self._stages.generator]
+        """Tells whether every stage answers for the release that requests are stamped with."""
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
-                numbers = await asyncio.gather(*(stage.release() for stage in stages))
+                await self.current.ask_replicas()
         except Exception:  # whatever is wrong with a stage, it is not ready
             return False
-        return all(number == self.number for number in numbers)
+        return True
 
-    def languages(self) -> dict[str, Any]:
-        """Returns the body of `GET /v1/languages`."""
+    def languages(self, caller: Caller) -> dict[str, Any]:
+        """Returns the body of `GET /v1/languages`, those that the caller may be answered in."""
+        opened = self.current.opened
         rows = [
-            {"language": code, "labels": list(adapter.labels), "examples": code in self.opened.indexes}
-            for code, adapter in sorted(self.adapters.items())
+            {"language": code, "labels": list(adapter.labels), "examples": code in opened.indexes}
+            for code, adapter in sorted(caller.served(opened.adapters).items())
         ]
-        return {"release": self.number, "languages": rows}
+        return {"release": opened.release.number, "languages": rows}
 
-    def adapter_cards(self) -> dict[str, Any]:
-        """Returns the body of `GET /v1/adapters`."""
+    def adapter_cards(self, caller: Caller) -> dict[str, Any]:
+        """Returns the body of `GET /v1/adapters`, those of the caller's languages."""
+        opened = self.current.opened
+        served = caller.served(opened.adapters)
         rows = [
-            {"digest": self.adapters[code].digest, "language": code, "index": self.opened.indexes.get(code)}
+            {"digest": served[code].digest, "language": code, "index": opened.indexes.get(code)}
             | {name: card.to_dict()[name] for name in _SHOWN}
-            for code, card in sorted(self.opened.cards.items())
+            for code, card in sorted(opened.cards.items())
+            if code in served
         ]
-        return {"release": self.number, "adapters": rows}
+        return {"release": opened.release.number, "adapters": rows}
+
+    def replicas(self) -> dict[str, Any]:
+        """Returns the body of `GET /v1/replicas`."""
+        return {
+            "release": self.current.opened.release.number,
+            "problem": self.current.problem,
+            "replicas": self.current.board.rows(),
+        }
 
 
 _SHOWN = (

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,9 +22,11 @@ from retrieveall.opening import OpenOptions, open_tagger
 from retrieveall.workspace import Workspace
 from serve_apps.app import build
 from serve_apps.args import ServeArgs
+from serve_apps.metrics import EXAMPLES_DROPPED
 from serve_apps.running import check_free, start_service, stop_service
 from serve_apps.schemas import ErrorBody, TagAnswer
-from tests.workspaces import random_workspace
+from tests.test_serve_apps_metrics import dashboard_metrics
+from tests.workspaces import publish_random, random_workspace
 
 TEXTS = [
     "Helga Brandt fliegt morgen nach Wien. Анна Белова переехала из Казани в Ригу.",
@@ -68,7 +73,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def client(workspace: Workspace) -> Iterator[httpx.Client]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        url = start_service(ServeArgs(workspace=workspace.uri), host="127.0.0.1", port=free_port())
+        url = start_service(
+            ServeArgs(workspace=workspace.uri, keys="off"), host="127.0.0.1", port=free_port()
+        )
         with httpx.Client(base_url=url, timeout=120) as client:
             yield client
         stop_service()
@@ -124,13 +131,84 @@ class TestOnRay:
         assert len(client.get("/v1/adapters").json()["adapters"]) == 3
         assert client.get("/docs").status_code == 200
 
-    def test_the_release_stays_the_one_that_was_opened(
-        self, client: httpx.Client, workspace: Workspace
-    ) -> None:
-        workspace.releases.remove("ru", created_at="2025-01-02T00:00:00+00:00")
+    def test_a_stream_is_answered_line_by_line_in_order(self, client: httpx.Client) -> None:
+        body = "".join(json.dumps({"text": TEXTS[i % 3], "id": str(i)}) + "\n" for i in range(100))
+        whole = client.post("/v1/tag", json={"texts": TEXTS[:3]}).json()["results"]
+        response = client.post("/v1/tag/stream", content=body.encode())
+        lines = [json.loads(line) for line in response.text.splitlines()]
 
-        answer = client.post("/v1/tag", json={"texts": [{"text": "Анна", "language": "ru"}]}).json()
-        assert answer["release"] == 1
+        assert [line["id"] for line in lines] == [str(i) for i in range(100)]
+        assert all(close(line["entities"], whole[i % 3]["entities"]) for i, line in enumerate(lines))
+
+    def test_what_is_not_from_this_machine_or_too_large_is_refused(self, client: httpx.Client) -> None:
+        far = client.get("/v1/languages", headers={"Host": "evil.example"})
+        large = client.post("/v1/tag", content=b" " * (9 << 20))
+
+        assert (far.status_code, far.json()["code"]) == (403, "forbidden")
+        assert (large.status_code, large.json()["code"]) == (413, "too_large")
+
+    def test_every_metric_of_the_dashboard_is_exported(self, client: httpx.Client) -> None:
+        client.post("/v1/tag", json={"texts": TEXTS})
+        client.post("/v1/tag", json={"texts": []})
+        client.post("/v1/tag", json={"texts": ["Helga Brandt fliegt nach Wien, " * 100]})
+        nodes: Any = ray.nodes()  # type: ignore[no-untyped-call]
+        port = nodes[0]["MetricsExportPort"]
+        until_s = time.monotonic() + 120
+        counted = dashboard_metrics() - set(EXAMPLES_DROPPED.exported)  # none was: all fit
+        while missing := counted - exported_metrics(port):
+            assert time.monotonic() < until_s, missing
+            time.sleep(1)
+
+    def test_releases_change_under_load_without_a_failed_or_a_mixed_answer(
+        self, client: httpx.Client, workspace: Workspace, tmp_path: Path
+    ) -> None:
+        indexes = {c: e.index for c, e in workspace.releases.current().languages.items() if e.index}
+        stopped = threading.Event()
+
+        def ask_on(_: int) -> list[httpx.Response]:
+            responses = []
+            while not stopped.is_set():
+                responses.append(client.post("/v1/tag", json={"texts": TEXTS}))
+            return responses
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(ask_on, number) for number in range(4)]
+            try:
+                new = publish_random(workspace, tmp_path, indexes, seed=50).number
+                wait_for_release(client, new)
+                back = workspace.releases.rollback(created_at="2025-01-02T00:00:00+00:00").number
+                wait_for_release(client, back)
+            finally:
+                stopped.set()
+            responses = [response for future in asked for response in future.result()]
+
+        assert {response.status_code for response in responses} == {200}
+        assert {response.json()["release"] for response in responses} == {1, new, back}
+        digests = {
+            number: {entry.adapter for entry in workspace.releases.load(number).languages.values()}
+            for number in (1, new, back)
+        }
+        for answer in (response.json() for response in responses):
+            used = {s["adapter"] for result in answer["results"] for s in result["sentences"]}
+            assert {digest for one in used for digest in one.split("+")} <= digests[answer["release"]]
+        held = client.get("/v1/replicas").json()
+        assert (held["release"], held["problem"]) == (back, None)
+        assert {row["stage"] for row in held["replicas"]} == {"router", "retriever", "generator"}
+        assert all(back in row["releases"] for row in held["replicas"])
+
+
+def exported_metrics(port: int) -> set[str]:
+    """Returns the names of the metrics that the node exports now."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+    return {re.split(r"[ {]", line, maxsplit=1)[0] for line in text.splitlines() if not line.startswith("#")}
+
+
+def wait_for_release(client: httpx.Client, number: int) -> None:
+    """Waits until answers carry a release."""
+    until_s = time.monotonic() + 120
+    while client.get("/v1/languages").json()["release"] != number:
+        assert time.monotonic() < until_s, f"release {number} was not taken up"
+        time.sleep(0.1)
 
 
 def close(left: Any, right: Any) -> bool:

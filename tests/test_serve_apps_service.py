@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,35 @@ from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieveall import __version__
 from retrieveall.answer import AnswerOptions, answer_body
 from retrieveall.engine.echo import EchoEngine
-from retrieveall.errors import EngineClosed, Overloaded
+from retrieveall.errors import EngineClosed, Overloaded, ServiceUnavailable
 from retrieveall.generation import Generated, GenerationTask, Generator
-from retrieveall.opening import OpenOptions, OpenRelease, open_release_router, open_retriever, read_release
+from retrieveall.opening import OpenRelease, open_release_router, open_retriever
 from retrieveall.prompting.codec import PromptCodec
+from retrieveall.storage import Store
 from retrieveall.tagger import Tagger, TextInput
 from retrieveall.workspace import Workspace
+from serve_apps import metrics
+from serve_apps.access import Access
 from serve_apps.args import ServeArgs
+from serve_apps.current import CurrentRelease
 from serve_apps.generator import GeneratorStage
+from serve_apps.held import HeldReleases, Holding
 from serve_apps.ingress import http_app
+from serve_apps.keys import KeyFile
+from serve_apps.measuring import EngineMeter
+from serve_apps.metrics import Metric, NoRecorder, Recorder
+from serve_apps.opened import ReleaseSource
+from serve_apps.rates import TextRates
 from serve_apps.retriever import RetrieverStage
 from serve_apps.router import RouterStage
-from serve_apps.schemas import AdaptersAnswer, ErrorBody, LanguagesAnswer, TagAnswer
-from serve_apps.service import Stages, TagService
+from serve_apps.schemas import AdaptersAnswer, ErrorBody, LanguagesAnswer, ReplicasAnswer, TagAnswer
+from serve_apps.service import Limits, Stages, TagService
+from serve_apps.stream import StreamLimits, Streams
 from serve_apps.threads import Threads
+from serve_apps.upkeep import Upkeep
 from tests.models import tiny_tokenizer
 from tests.workspaces import random_workspace
 
@@ -47,6 +60,8 @@ class Client:
     """Asks an application without a socket, each request in an event loop of its own."""
 
     app: FastAPI
+    key: str | None = None
+    address: str = "127.0.0.1"
 
     def get(self, path: str) -> httpx.Response:
         return self.ask("GET", path)
@@ -56,8 +71,12 @@ class Client:
 
     def ask(self, method: str, path: str, **body: Any) -> httpx.Response:
         async def answer() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            transport = httpx.ASGITransport(
+                app=self.app, raise_app_exceptions=False, client=(self.address, 5)
+            )
+            if self.key is not None:
+                body["headers"] = {"Authorization": f"Bearer {self.key}", **body.get("headers", {})}
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 return await client.request(method, path, **body)
 
         return asyncio.run(answer())
@@ -68,23 +87,36 @@ class House:
     """A service and the in-process tagger of the same release, both around one engine."""
 
     opened: OpenRelease
+    source: ReleaseSource
     stages: Stages
     tagger: Tagger
     generator: GeneratorStage
 
-    def client(self, *, timeout_s: float = 30.0, max_in_flight: int = 8, **stages: Any) -> Client:
+    def client(
+        self,
+        *,
+        limits: Limits | None = None,
+        stream_limits: StreamLimits | None = None,
+        max_body_bytes: int = 1 << 20,
+        keys: KeyFile | None = None,
+        key: str | None = None,
+        recorder: Recorder | None = None,
+        **stages: Any,
+    ) -> Client:
         chosen = {
             name: stages.get(name, getattr(self.stages, name))
             for name in ("router", "retriever", "generator")
         }
-        service = TagService(
-            self.opened,
-            Stages(**chosen),
-            Threads("test", 2),
-            timeout_s=timeout_s,
-            max_in_flight=max_in_flight,
+        graph, threads = Stages(**chosen), Threads("test", 2)
+        current = CurrentRelease(self.source, graph.all, threads)
+        asyncio.run(current.take_up())
+        rates, access, kept = TextRates(), Access(keys), recorder or NoRecorder()
+        service = TagService(current, graph, threads, limits=limits or Limits(), rates=rates, recorder=kept)
+        upkeep = Upkeep(
+            current, access, rates, threads, kept, in_flight=lambda: service.in_flight, every_s=60
         )
-        return Client(http_app(service))
+        streams = Streams(service, stream_limits or StreamLimits())
+        return Client(http_app(service, streams, access, upkeep, kept, max_body_bytes=max_body_bytes), key)
 
 
 @pytest.fixture(scope="module")
@@ -94,22 +126,27 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def house(workspace: Workspace) -> Iterator[House]:
-    args = ServeArgs(workspace=workspace.uri)
-    opened = read_release(workspace, OpenOptions())
+    args = ServeArgs(workspace=workspace.uri, release=1)
+    source = ReleaseSource.of(args)
+    opened = source.read(1)
     retriever = open_retriever(workspace, opened)
     engine = EchoEngine(PromptCodec(tiny_tokenizer()))
-    generator = Generator(engine, engine.codec)
-    number = opened.release.number
-    stage = GeneratorStage(number, generator, engine, Threads("test", 4))
+    held = HeldReleases[OpenRelease](lambda number, _: source.read(number))
+    stage = GeneratorStage(held, engine, engine.codec, Threads("test", 4), replica="g1")
     yield House(
         opened=opened,
-        stages=Stages(router=RouterStage.open(args), retriever=RetrieverStage.open(args), generator=stage),
+        source=source,
+        stages=Stages(
+            router=RouterStage.open(args, NoRecorder(), replica="r1"),
+            retriever=RetrieverStage.open(args, NoRecorder(), replica="t1"),
+            generator=stage,
+        ),
         tagger=Tagger(
-            release=number,
+            release=1,
             adapters=opened.adapters,
             router=open_release_router(workspace, opened, retriever, "vote"),
             retriever=retriever,
-            generator=generator,
+            generator=Generator(engine, engine.codec),
         ),
         generator=stage,
     )
@@ -208,10 +245,12 @@ class Failing:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
 
-    async def release(self) -> int:
-        return -1
+    async def hold(self, release: int) -> Holding:
+        return Holding(stage="generator", replica="failing", releases=(release,))
 
-    async def generate(self, tasks: Sequence[GenerationTask], timeout_s: float) -> list[Generated]:
+    async def generate(
+        self, release: int, tasks: Sequence[GenerationTask], timeout_s: float
+    ) -> list[Generated]:
         if self.error:
             raise self.error
         await asyncio.sleep(60)
@@ -220,7 +259,7 @@ class Failing:
 
 def test_errors_of_a_stage_reach_the_client_with_a_hint(house: House) -> None:
     def ask(error: Exception | None, **limits: Any) -> Any:
-        client = house.client(generator=Failing(error), **limits)
+        client = house.client(generator=Failing(error), limits=Limits(**limits))
         return client.post("/v1/tag", json={"texts": ["Anna"]})
 
     full = ask(Overloaded("4096 rows are waiting. Try again after 7 seconds."))
@@ -236,19 +275,19 @@ def test_errors_of_a_stage_reach_the_client_with_a_hint(house: House) -> None:
 def test_a_deadline_stops_rows_that_wait(house: House) -> None:
     async def late() -> None:
         task = GenerationTask(text="Anna", labels=("PER",), adapters=())
-        await house.generator.generate([task], -1.0)
+        await house.generator.generate(1, [task], -1.0)
 
     with pytest.raises(TimeoutError, match="deadline"):
         asyncio.run(late())
 
 
 def test_more_requests_than_fit_are_refused_and_room_is_given_back(house: House) -> None:
-    client = house.client(max_in_flight=0)
+    client = house.client(limits=Limits(max_in_flight=0))
     response = client.post("/v1/tag", json={"texts": ["Anna"]})
 
     problem(response, 429, "overloaded")
     assert response.headers["Retry-After"] == "1"
-    one = house.client(max_in_flight=1)
+    one = house.client(limits=Limits(max_in_flight=1))
     statuses = [one.post("/v1/tag", json={"texts": [t]}).status_code for t in ("Anna", "Bo", "\u0301")]
     assert statuses == [200, 200, 200]
 
@@ -262,7 +301,40 @@ def test_listings_and_probes(house: House, client: Client) -> None:
     assert {row.digest for row in adapters.adapters} == {a.digest for a in house.opened.adapters.values()}
     assert client.get("/healthz").json() == {"status": "alive"}
     assert client.get("/readyz").json() == {"status": "ready", "release": 1}
-    problem(house.client(generator=Failing()).get("/readyz"), 503, "not_ready")
+
+
+class Away(Failing):
+    """A generator that goes away once the service has started."""
+
+    asked = 0
+
+    async def hold(self, release: int) -> Holding:
+        self.asked += 1
+        if self.asked > 1:
+            raise ServiceUnavailable("gone")
+        return await super().hold(release)
+
+
+def test_a_stage_that_went_away_makes_the_service_not_ready(house: House) -> None:
+    response = house.client(generator=Away()).get("/readyz")
+
+    problem(response, 503, "not_ready")
+    assert response.headers["Retry-After"] == "2"
+
+
+def test_what_each_replica_holds_is_told(client: Client) -> None:
+    answer = ReplicasAnswer.model_validate_json(client.get("/v1/replicas").content)
+
+    assert (answer.release, answer.problem) == (1, None)
+    assert {(row.stage, row.replica, *row.releases) for row in answer.replicas} == {
+        ("router", "r1", 1),
+        ("retriever", "t1", 1),
+        ("generator", "g1", 1),
+    }
+
+
+def test_a_service_of_one_release_follows_no_other(client: Client) -> None:
+    problem(client.post("/v1/adapters/de/reload"), 409, "conflict")
 
 
 def test_openapi_documents_the_error_shape(client: Client) -> None:
@@ -274,6 +346,37 @@ def test_openapi_documents_the_error_shape(client: Client) -> None:
         assert answers[status]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorBody")
 
 
+def test_openapi_shows_examples_that_the_service_takes_and_gives(client: Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    asked = paths["/v1/tag"]["post"]["requestBody"]["content"]["application/json"]
+    answered = paths["/v1/tag"]["post"]["responses"]["200"]["content"]["application/json"]
+    streamed = paths["/v1/tag/stream"]["post"]["requestBody"]["content"]["application/x-ndjson"]["example"]
+
+    assert asked["schema"]["$ref"].endswith("/TagRequest")
+    for example in asked["examples"].values():
+        assert client.post("/v1/tag", json=example["value"]).status_code == 200
+    TagAnswer.model_validate(answered["example"])
+    languages = paths["/v1/languages"]["get"]["responses"]["200"]["content"]["application/json"]["example"]
+    LanguagesAnswer.model_validate(languages)
+    lines = client.post("/v1/tag/stream", content=streamed.encode()).text.splitlines()
+    assert ["error" in json.loads(line) for line in lines] == [False, False]
+
+
+def test_streamed_lines_are_answered_as_texts_are(client: Client) -> None:
+    body = "".join(json.dumps({"text": text, "id": str(i)}) + "\n" for i, text in enumerate(MIXED * 20))
+    response = client.post("/v1/tag/stream?labels=PER&labels=LOC&explain=true", content=body.encode())
+    lines = [json.loads(line) for line in response.text.splitlines()]
+    whole = client.post("/v1/tag", json={"texts": MIXED, "explain": True, "labels": ["PER", "LOC"]}).json()
+
+    assert response.headers["Content-Type"].startswith("application/x-ndjson")
+    assert [line["id"] for line in lines] == [str(i) for i in range(len(MIXED) * 20)]
+    for i, line in enumerate(lines):
+        expected = whole["results"][i % len(MIXED)]
+        assert (line["release"], line["entities"]) == (1, expected["entities"])
+        assert line["sentences"] == expected["sentences"]
+    problem(client.post("/v1/tag/stream?colour=red", content=b""), 422, "bad_body")
+
+
 def test_a_pinned_text_equals_the_taggers(house: House, client: Client) -> None:
     text = TextInput(text="Helga Brandt fliegt nach Wien.", language="de")
     answer = client.post("/v1/tag", json={"texts": [{"text": text.text, "language": "de"}]}).json()
@@ -283,10 +386,186 @@ def test_a_pinned_text_equals_the_taggers(house: House, client: Client) -> None:
 
 
 def test_workspaces_are_found_from_any_folder(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serve_apps.app import pinned
+    from serve_apps.opened import located
 
     folder = Path(workspace.uri)
     monkeypatch.chdir(folder.parent)
-    args = pinned(ServeArgs(workspace=folder.name))
+    args = located(ServeArgs(workspace=folder.name))
 
-    assert (args.release, args.workspace) == (1, str(folder))
+    assert (args.release, args.workspace) == (None, str(folder))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFile:
+    return KeyFile(store=Store.open(tmp_path))
+
+
+def test_requests_without_a_good_key_are_refused_before_their_body_is_read(
+    house: House, keys: KeyFile
+) -> None:
+    good, record = keys.create("me", created_at="now")
+    revoked, old = keys.create("old", created_at="now")
+    keys.revoke(old.id, revoked_at="later")
+
+    for bad in (None, "", "ra_", revoked, good[:-1], good[:-1] + ("a" if good[-1] != "a" else "b")):
+        client = house.client(keys=keys, key=bad)
+        response = client.post("/v1/tag", content=b"no json")
+        body = problem(response, 401, "unauthorized")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert bad is None or len(bad) < 9 or bad not in body.message
+    assert house.client(keys=keys, key=good).get("/v1/languages").status_code == 200
+    for path in ("/healthz", "/readyz", "/docs", "/openapi.json"):
+        assert house.client(keys=keys).get(path).status_code == 200
+    assert record.id in good
+
+
+def test_a_key_of_some_languages_sees_a_release_of_those(house: House, keys: KeyFile) -> None:
+    key, _ = keys.create("germans", created_at="now", languages=["de", "xx"])
+    client = house.client(keys=keys, key=key)
+
+    answer = client.post("/v1/tag", json={"texts": MIXED}).json()
+    sentences = [s for result in answer["results"] for s in result["sentences"]]
+    assert {s["language"] for s in sentences} == {"de"}
+    assert {s["adapter"] for s in sentences} == {house.opened.adapters["de"].digest}
+    assert {language for s in sentences for language, _ in s["ranking"]} == {"de"}
+    assert [row["language"] for row in client.get("/v1/languages").json()["languages"]] == ["de"]
+    assert [row["language"] for row in client.get("/v1/adapters").json()["adapters"]] == ["de"]
+    body = {"texts": [{"text": "Анна", "language": "ru"}]}
+    assert "ru" not in problem(client.post("/v1/tag", json=body), 422, "unknown_language").message.replace(
+        "'ru'", ""
+    )
+    nobody, _ = keys.create("nobody", created_at="now", languages=["xx"])
+    problem(house.client(keys=keys, key=nobody).post("/v1/tag", json={"texts": ["a"]}), 403, "forbidden")
+
+
+def test_only_admins_see_replicas_and_reload(house: House, keys: KeyFile) -> None:
+    plain, _ = keys.create("plain", created_at="now")
+    admin, _ = keys.create("admin", created_at="now", admin=True)
+
+    problem(house.client(keys=keys, key=plain).get("/v1/replicas"), 403, "forbidden")
+    problem(house.client(keys=keys, key=plain).post("/v1/adapters/de/reload"), 403, "forbidden")
+    assert house.client(keys=keys, key=admin).get("/v1/replicas").status_code == 200
+
+
+def test_a_rate_is_told_apart_from_overload(house: House, keys: KeyFile) -> None:
+    key, _ = keys.create("slow", created_at="now", texts_per_minute=2)
+    client = house.client(keys=keys, key=key)
+
+    assert client.post("/v1/tag", json={"texts": ["a", "b", "c"]}).status_code == 200
+    response = client.post("/v1/tag", json={"texts": ["a"]})
+    problem(response, 429, "rate_limited")
+    assert 55 <= int(response.headers["Retry-After"]) <= 60
+
+
+def test_without_keys_only_this_machine_is_answered(house: House) -> None:
+    client = house.client()
+    far = Client(client.app, address="192.0.2.7")
+
+    problem(far.post("/v1/tag", json={"texts": ["a"]}), 403, "forbidden")
+    for headers in ({"Host": "evil.example"}, {"X-Forwarded-For": "192.0.2.7"}, {"Forwarded": "for=x"}):
+        problem(client.ask("GET", "/v1/languages", headers=headers), 403, "forbidden")
+    for host in ("127.0.0.1:8000", "[::1]:8000", "localhost"):
+        assert client.ask("GET", "/v1/languages", headers={"Host": host}).status_code == 200
+
+
+def test_large_bodies_and_texts_are_refused(house: House) -> None:
+    client = house.client(limits=Limits(max_text_chars=50), max_body_bytes=500)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b" " * 100
+
+    problem(client.post("/v1/tag", content=b"{" * 501), 413, "too_large")
+    problem(client.post("/v1/tag", content=chunks()), 413, "too_large")
+    assert (
+        "texts.1"
+        in problem(client.post("/v1/tag", json={"texts": ["a", "b" * 51]}), 413, "too_large").message
+    )
+
+
+def test_every_answer_carries_the_version_and_secure_headers(house: House, client: Client) -> None:
+    broken = house.client(generator=Failing(RuntimeError()))
+    for response in (
+        *map(client.get, ("/v1/languages", "/healthz", "/nowhere", "/docs")),
+        broken.post("/v1/tag", json={"texts": ["a"]}),
+    ):
+        headers = response.headers
+        assert headers["X-RetrieveAll-Version"] == __version__
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+
+
+@dataclass
+class Kept:
+    """Remembers what was recorded."""
+
+    values: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def record(self, metric: Metric, value: float, **tags: str) -> None:
+        assert set(tags) == set(metric.tags), metric.name
+        key = metric.name, " ".join(tags[name] for name in metric.tags)
+        before = self.values.get(key, 0.0) if metric.kind == "counter" else 0.0
+        self.values[key] = before + value
+
+    def value(self, metric: Metric, tags: str = "") -> float:
+        return self.values[metric.name, tags]
+
+
+def test_requests_stages_and_sentences_are_measured(house: House) -> None:
+    kept = Kept()
+    client = house.client(recorder=kept)
+    answer = client.post("/v1/tag", json={"texts": MIXED, "explain": True}).json()
+    client.post("/v1/tag", json={"texts": []})
+    client.get("/nowhere/at/all")
+
+    sentences = [s for result in answer["results"] for s in result["sentences"]]
+    german = [s for s in sentences if s["language"] == "de"]
+    assert kept.value(metrics.TEXTS) == len(MIXED)
+    assert kept.value(metrics.SENTENCES, "de selection") == len(german)
+    assert kept.value(metrics.RETRIEVAL_HITS, "de") == len(german)
+    shown = sum(len(s["examples"]["entity"]) for s in german)
+    assert kept.values.get((metrics.EXAMPLES.name, "de entity"), 0) == shown
+    assert kept.value(metrics.ROUTE_MARGIN, "ru") > 0
+    assert kept.value(metrics.NEW_TOKENS, "de") > 0
+    assert kept.value(metrics.REQUESTS, "/v1/tag 200") == 1
+    assert kept.value(metrics.REQUESTS, "/v1/tag 422") == 1
+    assert kept.value(metrics.REQUESTS, "other 404") == 1
+    assert kept.value(metrics.PROBLEMS, "bad_body") == 1
+    stages = {tags for name, tags in kept.values if name == metrics.STAGE_SECONDS.name}
+    assert stages == {"sentences", "route", "retrieve", "generate", "answer"}
+
+
+def test_the_engine_is_measured_as_it_grows(house: House) -> None:
+    kept = Kept()
+    engine = EchoEngine(PromptCodec(tiny_tokenizer()))
+    meter = EngineMeter(engine.stats, lambda: {"0f": "de"}, kept)
+    meter.measure()
+    task = GenerationTask(text="Anna lebt in Bern", labels=("PER",), adapters=())
+    answer = Generator(engine, engine.codec).generate([task])[0]
+    meter.measure()
+    meter.measure()
+
+    assert kept.value(metrics.ENGINE_ROWS, "done") == 1
+    assert kept.value(metrics.ENGINE_TOKENS) == answer.new_tokens
+    assert kept.value(metrics.ENGINE_PASSES) == answer.forward_passes
+    assert kept.value(metrics.ADAPTERS, "de") == 0
+    engine.close()
+
+
+def test_requests_are_logged_without_their_texts(
+    house: House, keys: KeyFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, record = keys.create("me", created_at="now")
+    caplog.set_level("INFO")
+    body = {"texts": ["a secret text"]}
+    house.client(keys=keys, key=key).post("/v1/tag", json=body)
+    failing = house.client(keys=keys, key=key, generator=Failing(RuntimeError("a secret text")))
+    failing.post("/v1/tag", json=body)
+
+    noted = [entry.__dict__["http"] for entry in caplog.records if "http" in entry.__dict__]
+    assert [(n["path"], n["status"], n["key"], n["texts"], n["code"]) for n in noted] == [
+        ("/v1/tag", 200, record.id, 1, None),
+        ("/v1/tag", 500, record.id, 1, "internal_error"),
+    ]
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text and "secret" not in str(noted)

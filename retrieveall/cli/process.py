@@ -24,6 +24,7 @@ _DEFAULTS = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # 5 by default: a busy machine is slower to import
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 

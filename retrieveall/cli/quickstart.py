@@ -104,7 +104,12 @@ def quickstart(
     eval_limit: Annotated[
         int | None, typer.Option(help="Test sentences per language. [default: all, about 200]")
     ] = None,
-    serve: Annotated[bool, typer.Option("--serve", help="Leave the service running at the end.")] = False,
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve", help="Leave the service running at the end, for this machine and without keys."
+        ),
+    ] = False,
     port: Annotated[int, typer.Option(help="Its port.", min=1, max=65535)] = DEFAULT_PORT,
     as_json: JsonFlag = False,
 ) -> None:
@@ -128,7 +133,7 @@ def quickstart(
     else:
         show_tour(tour, workspace)
     if serve:
-        serve_until_interrupted(service_args(workspace), port=port)
+        serve_until_interrupted(service_args(workspace, keys="off"), port=port)
 
 
 def run_tour(workspace: Workspace, request: TrainRequest, eval_limit: int | None) -> Tour:

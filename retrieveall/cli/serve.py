@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -26,9 +26,10 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 def serve(
     context: typer.Context,
     port: Annotated[int, typer.Option(help="Port of the HTTP endpoint.", min=1, max=65535)] = DEFAULT_PORT,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; there are no API keys yet, so keep it private.")
-    ] = DEFAULT_HOST,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = DEFAULT_HOST,
+    no_keys: Annotated[
+        bool, typer.Option("--no-keys", help="Check no API keys; only for this machine itself.")
+    ] = False,
     release: ReleaseFlag = None,
     routing: Annotated[
         RoutingChoice | None, typer.Option(help="How adapters are chosen. [default: the workspace's, vote]")
@@ -41,11 +42,14 @@ def serve(
         typer.Option(help="GPUs of the generator. [default: 1 where Ray has one, else 0]", min=0.0),
     ] = None,
 ) -> None:
-    """Serves the workspace's current release over HTTP until Ctrl-C; RAY_ADDRESS names a cluster to use.
+    """Serves the workspace over HTTP until Ctrl-C; RAY_ADDRESS names a cluster to use.
+
+    New releases are taken up as they are published, unless --release names one.
 
     \b
     Examples:
-      retrieveall serve
+      retrieveall keys create me; retrieveall serve
+      retrieveall serve --no-keys
       retrieveall serve --port 8080 --release 3 --routing centroid
     """
     serve_until_interrupted(
@@ -56,6 +60,7 @@ def serve(
             examples=examples == "on",
             timeout_s=timeout_s,
             threads=threads,
+            keys="off" if no_keys else "required",
         ),
         host=host,
         port=port,
@@ -71,6 +76,7 @@ def service_args(
     examples: bool = True,
     timeout_s: float = 60.0,
     threads: int = 1,
+    keys: Literal["required", "off"] = "required",
 ) -> ServeArgs:
     """Returns the application's arguments.
 
@@ -81,11 +87,17 @@ def service_args(
         examples: Show retrieved examples in the prompts.
         timeout_s: Time of one request.
         threads: Threads of torch on a CPU, in the engine.
+        keys: ``off`` checks none and answers only this machine.
     """
     from serve_apps.args import ServeArgs
 
     args = ServeArgs(
-        workspace=workspace, release=release, routing=routing, examples=examples, timeout_s=timeout_s
+        workspace=workspace,
+        release=release,
+        routing=routing,
+        examples=examples,
+        timeout_s=timeout_s,
+        keys=keys,
     )
     generator = args.generator.model_copy(update={"library_threads": threads})
     return args.model_copy(update={"generator": generator})
@@ -105,31 +117,53 @@ def serve_until_interrupted(
     Raises:
         NotFoundError: There is no workspace, or no such release in it.
         IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
-        ConfigError: The port is taken, or the service does not start.
+        ConfigError: The port is taken, the service does not start, or it shall listen to other machines
+            without checking keys.
     """
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        note(f"retrieveall: warning: {host} is not a loopback address, and the service checks no keys yet")
-    from serve_apps.app import pinned
+    from serve_apps.opened import located
     from serve_apps.running import check_free, start_service, stop_service
 
-    args = pinned(args)  # says what is wrong before Ray starts, which takes seconds
+    check_keys(args, host)
+    args = located(args)  # says what is wrong before Ray starts, which takes seconds
     check_free(host, port)
     with ray_running() as ray_is_ours, interrupted() as stopped:
         generator = args.generator.model_copy(update={"gpus": _gpus(gpus)})
         try:
             with libraries_on_stderr(), progress_bar("starting the service"):
                 url = start_service(args.model_copy(update={"generator": generator}), host=host, port=port)
-            print_service(url, args.release)
+            print_service(url, with_key=args.keys == "required")
             stopped.wait()
         finally:
             note("retrieveall: stopping the service")
             stop_service(ray_ends_too=ray_is_ours)
 
 
-def print_service(url: str, release: int | None) -> None:
+def check_keys(args: ServeArgs, host: str) -> None:
+    """Checks that a service without keys listens to this machine alone; notes where there are no keys yet.
+
+    Raises:
+        ConfigError: It would listen to other machines.
+    """
+    from retrieveall.errors import ConfigError
+    from retrieveall.workspace import Workspace
+    from serve_apps.access import is_loopback
+    from serve_apps.keys import KeyFile
+
+    if args.keys == "off":
+        if not is_loopback(host):
+            raise ConfigError(
+                f"--no-keys was given with --host {host}, which other machines may reach. Leave --no-keys"
+                " away, or listen on 127.0.0.1."
+            )
+    elif all(key.revoked_at for key in KeyFile(store=Workspace.open(args.workspace).store).list()):
+        note("retrieveall: there is no API key yet, so every request gets 401: retrieveall keys create NAME")
+
+
+def print_service(url: str, *, with_key: bool) -> None:
     """Prints where the service is and how to ask it."""
-    print_line(f"\nrelease {release} answers at {url}/v1/tag, documented at {url}/docs; Ctrl-C stops it\n")
-    print_line(f"  curl -s {url}/v1/tag -H 'Content-Type: application/json' \\")
+    key = "-H 'Authorization: Bearer ra_…' " if with_key else ""
+    print_line(f"\nThe service answers at {url}/v1/tag, documented at {url}/docs; Ctrl-C stops it.\n")
+    print_line(f"  curl -s {url}/v1/tag {key}-H 'Content-Type: application/json' \\")
     print_line("""    -d '{"texts": ["Daniel Osei works in Leeds. Анна Белова живёт в Риге."]}'\n""")
 
 

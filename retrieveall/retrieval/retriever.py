@@ -8,6 +8,7 @@ from retrieveall.embedding.protocol import Embedder, Vectors
 from retrieveall.embedding.spec import EmbedderSpec, load_embedder
 from retrieveall.errors import IncompatibleArtefactError, NotFoundError
 from retrieveall.retrieval.index import LanguageIndex, read_manifest
+from retrieveall.retrieval.manifest import IndexManifest
 from retrieveall.retrieval.neighbourhood import DEFAULT_LAMBDA, DEFAULT_M, DEFAULT_N
 from retrieveall.storage import Store
 from retrieveall.types import Examples
@@ -18,39 +19,59 @@ class Retriever:
 
     Args:
         indexes: Opened indexes by language, all of one embedder.
+        digests: Their digests, where they were opened from a store.
 
     Raises:
         IncompatibleArtefactError: The indexes were made with different embedders.
     """
 
-    def __init__(self, indexes: Mapping[str, LanguageIndex]) -> None:
-        digests = {language: index.embedder.digest for language, index in indexes.items()}
-        if len(set(digests.values())) > 1:
+    def __init__(
+        self, indexes: Mapping[str, LanguageIndex], digests: Mapping[str, str] | None = None
+    ) -> None:
+        made_by = {language: index.embedder.digest for language, index in indexes.items()}
+        if len(set(made_by.values())) > 1:
             raise IncompatibleArtefactError(
-                f"Indexes of different embedders were given: {digests}. Build them again with one embedder."
+                f"Indexes of different embedders were given: {made_by}. Build them again with one embedder."
             )
-        self.indexes = dict(indexes)
+        self.indexes, self.digests = dict(indexes), dict(digests or {})
 
     @classmethod
-    def open(cls, store: Store, digests: Mapping[str, str], *, embedder: Embedder | None = None) -> Retriever:
+    def open(
+        cls,
+        store: Store,
+        digests: Mapping[str, str],
+        *,
+        embedder: Embedder | None = None,
+        held: Retriever | None = None,
+    ) -> Retriever:
         """Opens the indexes that a release names.
 
         Args:
             store: The folder of all indexes.
             digests: Index digest by language.
             embedder: Default: the one that the manifests name.
+            held: An opened retriever of the same store: indexes of equal digests are taken from it.
 
         Raises:
             NotFoundError: An index does not exist.
             IncompatibleArtefactError: An index was made with another embedder.
         """
-        manifests = {language: read_manifest(store, language, digest) for language, digest in digests.items()}
+        kept = {} if held is None else held._with(digests)
+        wanted = {code: digest for code, digest in digests.items() if code not in kept}
+        manifests = {code: read_manifest(store, code, digest) for code, digest in wanted.items()}
         if embedder is None and manifests:
-            first = next(iter(manifests.values()))
-            embedder = load_embedder(EmbedderSpec.from_dict(first.embedder))
-        if embedder is None:
-            return cls({})
-        return cls({code: LanguageIndex.open(store, one, embedder) for code, one in manifests.items()})
+            embedder = _embedder_of(next(iter(manifests.values())), held)
+        opened = {
+            code: LanguageIndex.open(store, manifest, embedder)
+            for code, manifest in manifests.items()
+            if embedder is not None
+        }
+        indexes = {**kept, **opened}
+        return cls({code: indexes[code] for code in digests}, digests)
+
+    def _with(self, digests: Mapping[str, str]) -> dict[str, LanguageIndex]:
+        """Returns the open indexes of these digests."""
+        return {code: self.indexes[code] for code, d in digests.items() if self.digests.get(code) == d}
 
     def retrieve(
         self,
@@ -114,3 +135,11 @@ class Retriever:
             embeddings=embeddings,
             exclude=exclude_texts,
         )
+
+
+def _embedder_of(manifest: IndexManifest, held: Retriever | None) -> Embedder:
+    """Returns what made an index: the one that is loaded already, or a fresh one."""
+    for index in () if held is None else held.indexes.values():
+        if index.embedder.digest == manifest.embedder_digest:
+            return index.embedder
+    return load_embedder(EmbedderSpec.from_dict(manifest.embedder))

@@ -1,0 +1,126 @@
+// The playground: one text in, its entities highlighted. Everything is put into the page as text, never as HTML.
+
+const byId = (id) => document.getElementById(id);
+const form = byId("form"), text = byId("text"), key = byId("key"), language = byId("language"), explain = byId("explain");
+
+function element(name, className, ...children) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+async function ask(path, body) {
+  const headers = key.value ? { Authorization: `Bearer ${key.value}` } : {};
+  const options = body ? { method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) } : { headers };
+  const response = await fetch(path, options);
+  const answer = await response.json();
+  if (!response.ok) throw new Error(`${answer.message}\n${answer.what_to_do}`);
+  return answer;
+}
+
+function tell(error) {
+  byId("error").hidden = !error;
+  byId("error").textContent = error ? error.message : "";
+}
+
+function hue(label) {
+  let sum = 0;
+  for (const character of label) sum = (sum * 31 + character.codePointAt(0)) % 360;
+  return sum;
+}
+
+function marked(entity) {
+  const score = element("small", "", `${entity.label} ${entity.score.toFixed(2)}`);
+  const mark = element("mark", "", entity.text, score);
+  mark.style.setProperty("--hue", hue(entity.label));
+  return mark;
+}
+
+// Offsets are UTF-16 code units, as JavaScript counts.
+function highlighted(whole, start, end, entities) {
+  const line = element("p");
+  line.dir = "auto";
+  let at = start;
+  for (const entity of entities) {
+    line.append(whole.slice(at, entity.start_char), marked(entity));
+    at = entity.end_char;
+  }
+  line.append(whole.slice(at, end));
+  return line;
+}
+
+function exampleItems(examples) {
+  const mentions = examples.entity.map((e) => `${e.mention}: ${e.label} (${e.similarity.toFixed(2)})`);
+  const sentences = examples.context.map((c) => {
+    const inside = c.entities.map((e) => `${e.text}: ${e.label}`).join(", ");
+    return `${c.text} (${c.similarity.toFixed(2)})${inside ? " · " + inside : ""}`;
+  });
+  return [...mentions, ...sentences].map((line) => {
+    const item = element("li", "", line);
+    item.dir = "auto";
+    return item;
+  });
+}
+
+function sentenceCard(whole, sentence, entities) {
+  const ranking = sentence.ranking.map(([code, score]) => `${code} ${score.toFixed(2)}`).join(", ");
+  const about = `${sentence.language} · adapter ${sentence.adapter} · ${sentence.composition} · margin ${sentence.margin.toFixed(2)}`;
+  const card = element("article", "sentence",
+    highlighted(whole, sentence.start_char, sentence.end_char, entities), element("div", "about", about));
+  const details = element("details", "", element("summary", "", "why"), element("div", "", `languages: ${ranking}`));
+  if (sentence.examples) details.append(element("ul", "", ...exampleItems(sentence.examples)));
+  card.append(details);
+  return card;
+}
+
+function show(whole, answer) {
+  const { entities, sentences } = answer.results[0];
+  byId("answer").replaceChildren(...sentences.map((sentence) => sentenceCard(whole, sentence,
+    entities.filter((e) => e.start_char >= sentence.start_char && e.end_char <= sentence.end_char))));
+  byId("release").textContent = `Release ${answer.release}`;
+}
+
+function curl(body) {
+  const quoted = JSON.stringify(body).replaceAll("'", "'\\''");
+  const auth = key.value ? " -H 'Authorization: Bearer ra_…'" : "";
+  return `curl -s ${new URL("v1/tag", location.href.split("#")[0])}${auth} -H 'Content-Type: application/json' \\\n  -d '${quoted}'`;
+}
+
+async function tag() {
+  const whole = text.value;
+  const item = language.value ? { text: whole, language: language.value } : whole;
+  const body = { texts: [item], offsets: "utf16", explain: explain.checked };
+  byId("send").disabled = true;
+  try {
+    show(whole, await ask("v1/tag", body));
+    tell(null);
+  } catch (error) {
+    tell(error);
+  } finally {
+    byId("send").disabled = false;
+  }
+  byId("curl").textContent = curl(body);
+  byId("request").hidden = false;
+}
+
+async function listLanguages() {
+  try {
+    const { release, languages } = await ask("v1/languages");
+    byId("release").textContent = `Release ${release}`;
+    language.replaceChildren(language.options[0], ...languages.map((row) => new Option(`${row.language} (${row.labels.join(", ")})`, row.language)));
+    tell(null);
+  } catch (error) {
+    tell(error);
+  }
+}
+
+form.addEventListener("submit", (event) => { event.preventDefault(); tag(); });
+document.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); tag(); } });
+byId("copy").addEventListener("click", () => navigator.clipboard.writeText(byId("curl").textContent));
+key.addEventListener("change", () => { sessionStorage.setItem("key", key.value); listLanguages(); });
+
+key.value = sessionStorage.getItem("key") ?? "";
+const linked = new URLSearchParams(location.hash.slice(1)).get("text"); // `#text=…` is tagged at once
+if (linked) text.value = linked;
+listLanguages().then(() => { if (linked) tag(); });

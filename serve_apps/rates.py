@@ -1,0 +1,70 @@
+"""How many texts a key may send: one bucket per key and ingress replica. No Ray in here.
+
+Replicas do not talk to each other: each lets a key send its rate divided by the number of live ingress
+replicas. A key whose requests reach only some of them gets less than its rate, never more, but for the
+seconds after that number has changed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from retrieveall.errors import RateLimited
+
+_MINUTE_S = 60.0
+
+
+@dataclass
+class _Bucket:
+    level: float
+    filled_s: float
+
+
+class TextRates:
+    """Counts texts against the keys' rates.
+
+    A key may save up one minute of its share. A request goes in while anything is left, whatever it
+    holds; what it takes too much is waited for afterwards. Source: own choice.
+
+    Args:
+        clock: Seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: dict[str, _Bucket] = {}
+        self.replicas = 1
+
+    def spend(self, key_id: str, texts_per_minute: int | None, texts: int) -> None:
+        """Takes the texts of one request from a key's bucket.
+
+        Args:
+            key_id: Whose bucket.
+            texts_per_minute: The key's rate over all replicas; None for any number.
+            texts: How many the request holds.
+
+        Raises:
+            RateLimited: Nothing is left; the message says how long to wait.
+        """
+        if texts_per_minute is None:
+            return
+        share = texts_per_minute / self.replicas
+        bucket = self._filled(key_id, share)
+        needed = min(1.0, share)
+        if bucket.level < needed:
+            wait_s = math.ceil((needed - bucket.level) * _MINUTE_S / share)
+            raise RateLimited(
+                f"This key may send {texts_per_minute} texts a minute, {share:g} of them to each of"
+                f" {self.replicas} ingress replicas, and has sent them. Try again after {wait_s} seconds."
+            )
+        bucket.level -= texts
+
+    def _filled(self, key_id: str, share: float) -> _Bucket:
+        now_s = self._clock()
+        bucket = self._buckets.setdefault(key_id, _Bucket(share, now_s))
+        bucket.level = min(share, bucket.level + (now_s - bucket.filled_s) * share / _MINUTE_S)
+        bucket.filled_s = now_s
+        return bucket
