@@ -39,16 +39,23 @@ class Body:
 
 
 class Fake:
-    """A service that answers a text with its length; some texts are refused, some calls overloaded."""
+    """A service that answers a text with its length; some texts are refused, some calls overloaded.
 
-    def __init__(self, *, overloaded: int = 0) -> None:
-        self.overloaded, self.sizes = overloaded, list[int]()
+    After ``answered`` calls it answers no more.
+    """
+
+    def __init__(self, *, overloaded: int = 0, answered: int | None = None) -> None:
+        self.overloaded, self.sizes, self.answered = overloaded, list[int](), answered
         self.at_once = self.most_at_once = self.cancelled = 0
 
     async def tag(self, request: TagRequest, caller: Caller) -> dict[str, Any]:
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         try:
+            if self.answered is not None:
+                self.answered -= 1
+                if self.answered < 0:
+                    await asyncio.Event().wait()
             await asyncio.sleep(0.001 * (5 - len(self.sizes) % 5))
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -136,7 +143,7 @@ def test_a_client_that_runs_too_far_ahead_is_stopped() -> None:
 
 
 def test_a_client_that_leaves_frees_what_is_under_way() -> None:
-    fake = Fake()
+    fake = Fake(answered=1)
 
     async def leave() -> None:
         lines = buffer()
@@ -144,6 +151,8 @@ def test_a_client_that_leaves_frees_what_is_under_way() -> None:
         filling = asyncio.create_task(lines.fill(body))
         answering = StreamTagger(fake.service, LOCAL, TagOptions(), lines).answers()
         assert (await anext(answering))["line"] == 1
+        while not fake.at_once:
+            await asyncio.sleep(0)
         await answering.aclose()
         filling.cancel()
         assert fake.at_once == 0 or await settled(fake)
