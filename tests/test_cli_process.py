@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import ray
@@ -64,3 +64,20 @@ def test_a_ray_that_runs_already_is_used_and_stays(monkeypatch: pytest.MonkeyPat
     with process.ray_running() as ray_is_ours:
         assert ray_is_ours is False
     assert not calls
+
+
+def test_a_threshold_that_no_c_int_holds_is_the_largest_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Libc:
+        given: ClassVar[list[int]] = []
+
+        def __init__(self, name: None) -> None:
+            pass
+
+        def mallopt(self, parameter: int, value: int) -> None:
+            self.given.append(value)
+
+    monkeypatch.setattr(process.ctypes, "CDLL", Libc)
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "4294967296")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1073741824")
+    process.keep_pages()
+    assert Libc.given == [2**31 - 1, 2**30]

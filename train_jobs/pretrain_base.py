@@ -2,7 +2,7 @@
 
 A thin shell over `retrieveall.training.pretrain`. It needs no Ray: the base is small enough for one
 process, and a run that is killed goes on when the same command is given again. On a CPU set
-OMP_NUM_THREADS and, with glibc, MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ to 4294967296:
+OMP_NUM_THREADS and, with glibc, MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ to 1073741824:
 returning freed pages to the system costs half of the speed on virtual machines.
 """
 

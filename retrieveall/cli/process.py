@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _KEEP_BYTES = 1 << 30
+_MAX_INT = (1 << 31) - 1  # of C: a larger number would arrive as another, 4 GiB as 0
 _RAY_STARTS = 3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -40,8 +41,8 @@ def keep_pages() -> None:
     """Makes the allocator of this process keep freed pages (glibc only; elsewhere nothing happens)."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, int(os.environ["MALLOC_MMAP_THRESHOLD_"]))
-        mallopt(_M_TRIM_THRESHOLD, int(os.environ["MALLOC_TRIM_THRESHOLD_"]))
+        mallopt(_M_MMAP_THRESHOLD, min(_MAX_INT, int(os.environ["MALLOC_MMAP_THRESHOLD_"])))
+        mallopt(_M_TRIM_THRESHOLD, min(_MAX_INT, int(os.environ["MALLOC_TRIM_THRESHOLD_"])))
 
 
 @contextlib.contextmanager
