@@ -76,7 +76,7 @@ def test_a_threshold_that_no_c_int_holds_is_the_largest_one(monkeypatch: pytest.
         def mallopt(self, parameter: int, value: int) -> None:
             self.given.append(value)
 
-    monkeypatch.setattr(process.ctypes, "CDLL", Libc)
+    monkeypatch.setattr("ctypes.CDLL", Libc)
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "4294967296")
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1073741824")
     process.keep_pages()
