@@ -8,11 +8,11 @@ source scripts/env.sh
 export PYTHONPATH=. HF_HUB_OFFLINE=1 RETRIEVEALL_WORKSPACE="${RETRIEVEALL_WORKSPACE:-workspace}"
 corpus="--corpus ${BENCH_CORPUS:-sample}"
 declare -A flags=(
-  [mixed_batch]="" [peft_rivals]="" [continuous]="" [exactness]="--workspace $RETRIEVEALL_WORKSPACE $corpus"
+  [mixed_batch]="" [peft_rivals]="" [continuous]="" [packed_training]="" [exactness]="--workspace $RETRIEVEALL_WORKSPACE $corpus"
   [passes]="$corpus" [prefix]="$corpus" [tagging]="$corpus" [routing]="$corpus --limit 500"
   [sharding]="$corpus --limit 100"
 )
-[ $# -gt 0 ] || set -- exactness mixed_batch peft_rivals continuous passes prefix tagging routing sharding
+[ $# -gt 0 ] || set -- exactness mixed_batch peft_rivals continuous packed_training passes prefix tagging routing sharding
 failed=()
 for name in "$@"; do
   # shellcheck disable=SC2086  # flags are a list of words
