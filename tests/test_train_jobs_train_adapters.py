@@ -279,6 +279,8 @@ def test_a_killed_driver_goes_on_to_the_same_adapters(
         time.sleep(0.05)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
+    assert driver.stdout is not None
+    driver.stdout.close()
     killed_early = not workspace.run(wanted[0].run_name).exists(train_jobs.RESULT)
     again = trained(workspace, base, tmp_path / "again.log", size)
 
