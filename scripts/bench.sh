@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs all benchmarks, or those named (`scripts/bench.sh mixed_batch passes`), one after the other, and writes
-# the table of docs/performance.md. About 25 minutes on two slow cores; run nothing else beside them.
+# the table of docs/performance.md. Long; run nothing else beside them.
 # Those on sentences use RETRIEVEALL_WORKSPACE (what `make demo` made) and its corpus BENCH_CORPUS.
 # Flags for a single one: .venv/bin/python benchmarks/NAME.py --help
 set -euo pipefail

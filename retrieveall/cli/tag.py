@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,7 @@ from retrieveall.cli.flags import (
     ThreadsFlag,
     split_list,
 )
+from retrieveall.cli.groups import grouped
 from retrieveall.cli.output import libraries_on_stderr, print_json, print_line, print_table
 from retrieveall.cli.progress import progress_bar
 from retrieveall.cli.session import Session
@@ -25,60 +27,76 @@ from retrieveall.cli.tag_files import TagFilesRequest, tag_files
 from retrieveall.errors import InputError
 
 
-def tag(
-    context: typer.Context,
-    texts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TEXT…]", help="Texts to tag; - reads one text a line from stdin."),
-    ] = None,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileFlags:
+    """Files instead of texts."""
+
     input: Annotated[
         str | None,
         typer.Option(
             metavar="PATH", help="Tag a file, or all files of a folder, instead of texts; a path or a URI."
         ),
-    ] = None,
+    ] = None
     output: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where tagged files go, with --input; path or URI.")
-    ] = None,
+    ] = None
     format: Annotated[
         InputFormatChoice | None, typer.Option(help="Of the input's files. [default: by their endings]")
-    ] = None,
+    ] = None
     text_column: Annotated[
         str, typer.Option(metavar="NAME", help="Column of the input that holds the texts.")
-    ] = "text",
+    ] = "text"
     language_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Column of the input that names each row's language.")
-    ] = None,
+    ] = None
     export: Annotated[
         str | None,
         typer.Option(
             metavar="FORMAT,…", help="Also write jsonl, conll, spacy, label-studio or displacy, with --input."
         ),
-    ] = None,
+    ] = None
     rows_per_fragment: Annotated[
         int, typer.Option(help="Rows of one output file, with --input; what a killed job does again.")
-    ] = 1000,
+    ] = 1000
     actors: Annotated[
         int | None, typer.Option(help="Most workers, with --input. [default: as many as the CPUs hold]")
-    ] = None,
-    gpus_per_actor: Annotated[float, typer.Option(help="GPUs of one worker, with --input.")] = 0.0,
+    ] = None
+    gpus_per_actor: Annotated[float, typer.Option(help="GPUs of one worker, with --input.")] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerFlags:
+    """How texts are tagged, and what of it is answered."""
+
     language: Annotated[
         str | None, typer.Option(help="Language of all texts. [default: each sentence is routed]")
-    ] = None,
+    ] = None
     labels: Annotated[
         str | None, typer.Option(metavar="PER,LOC", help="Only these labels. [default: all]")
-    ] = None,
-    min_score: Annotated[float, typer.Option(help="Leave out entities below it, 0 to 1.")] = 0.0,
+    ] = None
+    min_score: Annotated[float, typer.Option(help="Leave out entities below it, 0 to 1.")] = 0.0
     offsets: Annotated[
         OffsetsChoice, typer.Option(help="Unit of offsets: Unicode code points or UTF-16 code units.")
-    ] = "codepoint",
-    explain: Annotated[bool, typer.Option("--explain", help="Also show the retrieved examples.")] = False,
+    ] = "codepoint"
+    explain: Annotated[bool, typer.Option("--explain", help="Also show the retrieved examples.")] = False
     routing: Annotated[
         RoutingChoice | None, typer.Option(help="How adapters are chosen. [default: the workspace's, vote]")
+    ] = None
+    examples: ExamplesFlag = "on"
+    release: ReleaseFlag = None
+    threads: ThreadsFlag = 1
+
+
+@grouped
+def tag(
+    context: typer.Context,
+    *,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT…]", help="Texts to tag; - reads one text a line from stdin."),
     ] = None,
-    examples: ExamplesFlag = "on",
-    release: ReleaseFlag = None,
-    threads: ThreadsFlag = 1,
+    files: FileFlags,
+    answer: AnswerFlags,
     as_json: JsonFlag = False,
 ) -> None:
     """Tags texts in any mix of the release's languages; --json prints the body of `POST /v1/tag`.
@@ -94,30 +112,23 @@ def tag(
       retrieveall tag --input news.jsonl --output tagged --text-column body
       retrieveall tag --input s3://bucket/texts --output s3://bucket/tagged --export conll,displacy
     """
-    if input is not None or output is not None:
-        request = TagFilesRequest(
-            input=input,
-            output=output,
-            texts=tuple(texts or ()),
-            format=format,
-            text_column=text_column,
-            language_column=language_column,
-            language=language,
-            labels=split_list(labels),
-            min_score=min_score,
-            offsets=offsets,
-            explain=explain,
-            routing=routing,
-            examples=examples == "on",
-            release=release,
-            exports=split_list(export),
-            rows_per_fragment=rows_per_fragment,
-            actors=actors,
-            threads=threads,
-            gpus_per_actor=gpus_per_actor,
-        )
-        tag_files(Session.of(context).open(), request, as_json=as_json)
-        return
+    if files.input is not None or files.output is not None:
+        _tag_files(context, texts or (), files, answer, as_json=as_json)
+    else:
+        _tag_texts(context, texts or (), answer, as_json=as_json)
+
+
+def _tag_files(
+    context: typer.Context, texts: Sequence[str], files: FileFlags, answer: AnswerFlags, *, as_json: bool
+) -> None:
+    given = {**asdict(files), **asdict(answer)}
+    exports = split_list(given.pop("export"))
+    changed = {"labels": split_list(answer.labels), "examples": answer.examples == "on"}
+    request = TagFilesRequest(texts=tuple(texts), exports=exports, **{**given, **changed})
+    tag_files(Session.of(context).open(), request, as_json=as_json)
+
+
+def _tag_texts(context: typer.Context, texts: Sequence[str], answer: AnswerFlags, *, as_json: bool) -> None:
     if not texts:
         raise InputError("No text was given. Give texts, - for lines of stdin, or --input and --output.")
     from retrieveall.answer import AnswerOptions, answer_body
@@ -126,13 +137,21 @@ def tag(
 
     wanted = _read(texts)
     options = AnswerOptions(
-        labels=frozenset(split_list(labels)) or None, min_score=min_score, offsets=offsets, explain=explain
+        labels=frozenset(split_list(answer.labels)) or None,
+        min_score=answer.min_score,
+        offsets=answer.offsets,
+        explain=answer.explain,
     )
-    opening = OpenOptions(release=release, routing=routing, examples=examples == "on", threads=threads)
+    opening = OpenOptions(
+        release=answer.release,
+        routing=answer.routing,
+        examples=answer.examples == "on",
+        threads=answer.threads,
+    )
     with libraries_on_stderr(), progress_bar("tagging"):
-        inputs = [TextInput(text=text, language=language) for text in wanted]
+        inputs = [TextInput(text=text, language=answer.language) for text in wanted]
         with open_tagger(Session.of(context).open(), opening) as opened:
-            tagged = opened.tagger.tag(inputs, explain=explain)
+            tagged = opened.tagger.tag(inputs, explain=answer.explain)
             body = answer_body(opened.tagger.release, wanted, tagged, options)
     if as_json:
         print_json(body)
