@@ -120,7 +120,7 @@ def _with_adapters(workspace: Workspace, release: Release, options: OpenOptions)
                 f"Adapter {digest} is for {card.language!r}, it cannot answer for {language!r}."
                 f" Name it as {card.language}@{digest}."
             )
-        languages[language] = ReleaseEntry(adapter=digest, index=card.index_digest)
+        languages[language] = ReleaseEntry(adapter=digest, index=card.index_for(language))
     if options.languages is not None:
         missing = [code for code in options.languages if code not in languages]
         if missing:

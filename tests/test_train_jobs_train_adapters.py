@@ -17,11 +17,13 @@ import pytest
 from retrieveall.corpus.sample import sample_corpus
 from retrieveall.errors import ConfigError
 from retrieveall.frozen import to_dict
-from retrieveall.lora.card import DevScores, check_card
+from retrieveall.lora.card import DevScores, LanguageData, check_card
+from retrieveall.lora.releases import Publication
 from retrieveall.models.digest import base_digest
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.data import RenderConfig
 from retrieveall.training.inputs import RunSpec, TrainingChoice, plan_specs
+from retrieveall.training.run import Measured
 from retrieveall.workspace import Workspace
 from tests.models import save_tiny_adapter, save_tiny_base, tiny_model
 from tests.stores import BASE, CORPUS, add_adapter, dev
@@ -30,16 +32,15 @@ train_jobs = pytest.importorskip("train_jobs.train_adapters")
 
 SPEC = RunSpec(
     language="nl",
+    data={"nl": LanguageData(corpus="panx", corpus_digest=CORPUS, index="1" * 16)},
     train_languages=("nl",),
+    serves=("nl",),
     strategy="monolingual",
-    corpus="panx",
-    corpus_digest=CORPUS,
     labels=("LOC", "PER"),
     base_model="tiny",
     base_digest=BASE,
     config=AdapterTrainingConfig(rank=16, render=RenderConfig(entity_examples=3, context_examples=1)),
     examples=True,
-    index_digest="1" * 16,
     embedder="ngram",
     embedder_digest="2" * 16,
     threshold_std=0.5,
@@ -55,18 +56,40 @@ def outcome(language: str = "nl", **fields: Any) -> Any:
 
 
 def published(workspace: Workspace, *outcomes: Any, force: bool = False) -> Any:
-    return train_jobs._published(workspace, train_jobs.TrainReport(outcomes=outcomes), force)
+    wishes = [
+        Publication(language=one.language, adapter=one.adapter, index=None)
+        for one in outcomes
+        if one.adapter is not None
+    ]
+    return train_jobs._published(workspace, train_jobs.TrainReport(outcomes=outcomes), wishes, force)
 
 
 def test_the_card_says_what_the_run_was_made_of() -> None:
-    card = train_jobs.adapter_card(SPEC, DevScores(f1=0.5, f1_low=0.4, f1_high=0.6, sentences=50))
+    scores = DevScores(f1=0.5, f1_low=0.4, f1_high=0.6, sentences=50)
+    card = train_jobs.adapter_card(SPEC, Measured(overall=scores))
 
     check_card(card)
     assert (card.language, card.labels, card.synthetic, card.licence) == ("nl", ("LOC", "PER"), True, "CC0")
-    assert (card.index_digest, card.embedder_digest) == (SPEC.index_digest, SPEC.embedder_digest)
+    assert (card.index_digest, card.embedder_digest) == ("1" * 16, SPEC.embedder_digest)
     assert (card.entity_examples, card.context_examples, card.threshold_std) == (3, 1, 0.5)
     assert (card.training["rank"], card.training["train_limit"]) == (16, 100)
-    assert card.dev is not None and card.dev.sentences == 50
+    assert card.dev == scores and not card.sources
+
+
+def test_the_card_of_a_polyglot_adapter_holds_the_data_and_the_scores_of_each_language() -> None:
+    german = LanguageData(corpus="other", corpus_digest="3" * 16, index="4" * 16)
+    spec = replace(
+        SPEC, language="mul", data={**SPEC.data, "de": german}, train_languages=("nl", "de"), serves=()
+    )
+    measured = Measured(overall=dev(0.5), by_language={"nl": dev(0.4), "de": dev(0.6)})
+    card = train_jobs.adapter_card(spec, measured)
+
+    check_card(card)
+    assert (card.language, card.corpus, card.index_digest) == ("mul", "other+panx", None)
+    assert (card.index_for("nl"), card.index_for("de")) == ("1" * 16, "4" * 16)
+    assert (card.dev_for("nl"), card.dev_for("de"), card.dev_for("fr")) == (dev(0.4), dev(0.6), None)
+    assert card.corpus_digest not in (CORPUS, german.corpus_digest)
+    assert spec.title == "mul (nl de)"
 
 
 def test_resources_are_asked_of_ray_per_worker() -> None:
@@ -119,7 +142,7 @@ def test_what_failed_in_a_pack_fails_alone(tmp_path: Path) -> None:
     broken.mkdir()
     (broken / "adapter_config.json").write_text("{")
     endings = {
-        SPEC.run_name: {"error": None, "dev": to_dict(dev(0.5))},
+        SPEC.run_name: {"error": None, "dev": to_dict(Measured(overall=dev(0.5)))},
         bad.run_name: {"error": "InputError: no", "dev": None},
         lost.run_name: {"error": None, "dev": None},
     }
@@ -140,15 +163,13 @@ def test_outcomes_are_json() -> None:
 
 
 def test_runs_whose_predecessor_failed_fail_too() -> None:
-    follower = replace(SPEC, language="de", continues="mul")
-    done = {"mul": outcome("mul", adapter="a" * 16)}
-    failed = {"mul": outcome("mul", error="InputError: no")}
-    (ready,), nobody = train_jobs._continued([follower], done)
-    kept, (stranded,) = train_jobs._continued([SPEC, follower], failed)
+    follower = replace(SPEC, language="de", continues="mul-run")
+    ready = train_jobs._begun(follower, {"mul-run": outcome("mul", adapter="a" * 16)})
+    stranded = train_jobs._begun(follower, {"mul-run": outcome("mul", error="InputError: no")})
 
-    assert ready.initial_adapter == "a" * 16 and nobody == []
-    assert kept == [SPEC]
-    assert stranded.language == "de" and "'mul'" in stranded.error
+    assert train_jobs._begun(SPEC, {}) == SPEC
+    assert ready.initial_adapter == "a" * 16
+    assert stranded.language == "de" and "mul-run" in stranded.error
 
 
 def test_what_succeeded_is_published_in_one_release(tmp_path: Path) -> None:

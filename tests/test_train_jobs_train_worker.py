@@ -75,7 +75,7 @@ def test_a_broken_corpus_fails_alone_and_a_resumed_pack_ends_alike(
     assert len(again) < len(kept) and len(taken_up) == 1
     for language in ("en", "es"):
         assert endings[names[language]]["error"] is None
-        assert endings[names[language]]["dev"]["sentences"] == 4
+        assert endings[names[language]]["dev"]["overall"]["sentences"] == 4
         assert (kept[1] / names[language] / "training.pt").exists()
         weights = [
             (found[-1] / names[language] / "adapter_model.safetensors").read_bytes()

@@ -119,7 +119,7 @@ def test_other_data_and_another_index_have_other_names(tmp_path: Path) -> None:
     add_index(workspace, "en")
     third = only(workspace)
 
-    assert second.index_digest is None and third.index_digest != first.index_digest
+    assert second.data["en"].index is None and third.data["en"].index != first.data["en"].index
     assert len({first.run_name, second.run_name, third.run_name}) == 3
 
 
@@ -127,11 +127,12 @@ def test_a_missing_index_is_an_error_that_says_how_to_build_it(tmp_path: Path) -
     workspace = make_workspace(tmp_path, "en", indexed=False)
     with pytest.raises(NotFoundError, match=r"retrieveall index --corpus sample --languages en"):
         plan_specs(workspace, choice())
-    assert only(workspace, examples=False).index_digest is None
+    assert only(workspace, examples=False).data["en"].index is None
 
 
 def test_an_adapter_without_examples_is_published_with_the_index_that_is_there(workspace: Workspace) -> None:
-    assert only(workspace, examples=False).index_digest == only(workspace).index_digest is not None
+    assert only(workspace, examples=False).data == only(workspace).data
+    assert only(workspace).data["en"].index is not None
 
 
 def test_missing_corpora_and_strategies_are_errors(workspace: Workspace) -> None:
@@ -146,8 +147,8 @@ def test_inputs_are_the_splits_in_both_forms_with_examples(workspace: Workspace)
     rows = inputs.train.rows()
 
     assert len(rows) == 20
-    assert (len(inputs.dev.sentences), len(inputs.measured.sentences)) == (12, 5)
-    assert inputs.measured.examples == inputs.dev.examples[:5]
+    assert (len(inputs.dev.sentences), len(inputs.measured["en"].sentences)) == (12, 5)
+    assert inputs.measured["en"].examples == inputs.dev.examples[:5]
     assert {row.sentence.id for row in rows} == {row.detokenised.id for row in rows}
     assert any(row.examples.entity for row in rows) and any(row.examples.context for row in rows)
 
@@ -180,3 +181,35 @@ def test_a_corpus_without_training_sentences_is_an_error(tmp_path: Path) -> None
     add_corpus(workspace, "en", sample_corpus("en", sizes={"test": 3}))
     with pytest.raises(InputError, match="no training sentences for 'en'"):
         load_inputs(workspace, only(workspace, examples=False))
+
+
+def test_a_polyglot_run_takes_its_languages_in_turn(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, "de", "en")
+    ((shared,), own) = plan_specs(workspace, choice(strategy="polyglot_then_monolingual"))
+    inputs = load_inputs(workspace, replace(shared, train_limit=5, dev_limit=3))
+
+    assert shared.language == "mul" and shared.title == "mul (de en)"
+    assert [sentence.language for sentence in inputs.train.sentences] == ["de", "en"] * 5
+    assert [sentence.language for sentence in inputs.dev.sentences] == ["de", "en"] * 12
+    assert {code: len(split.sentences) for code, split in inputs.measured.items()} == {"de": 3, "en": 3}
+    assert any(row.examples.entity for row in inputs.train.rows() if row.sentence.language == "de")
+    assert [spec.continues for spec in own] == [shared.run_name] * 2
+    assert [spec.serves for spec in own] == [("de",), ("en",)] and shared.serves == ()
+
+
+def test_a_language_left_out_is_measured_but_not_trained_on(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, "de", "en", "es", indexed=False)
+    shared, own = plan_specs(
+        workspace, choice(strategy="leave_language_out", shots=7, examples=False, train_limit=20)
+    )
+    inputs = load_inputs(workspace, shared[0])
+
+    assert shared[0].train_languages == ("en", "es") and set(inputs.measured) == {"de", "en", "es"}
+    assert {sentence.language for sentence in inputs.train.sentences} == {"en", "es"}
+    assert {sentence.language for sentence in inputs.dev.sentences} == {"en", "es"}
+    assert [spec.train_limit for spec in (*shared, *own)] == [20] * 3 + [7] * 3
+
+
+def test_whom_an_adapter_answers_for_does_not_change_it(workspace: Workspace) -> None:
+    spec = only(workspace)
+    assert replace(spec, serves=()).run_name == spec.run_name

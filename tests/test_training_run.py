@@ -11,11 +11,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from retrieveall.errors import InputError
-from retrieveall.lora.card import DevScores
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.data import RenderConfig
 from retrieveall.training.pack import Pack, PackStep
-from retrieveall.training.run import AdapterTask, Candidate, Device, SplitInput, measure_dev, train_pack
+from retrieveall.training.run import (
+    AdapterTask,
+    Candidate,
+    Device,
+    Measured,
+    SplitInput,
+    measure_dev,
+    train_pack,
+)
 from retrieveall.types import Examples
 from tests.models import save_tiny_base
 from tests.trainings import LABELS, make_row
@@ -66,13 +73,27 @@ def test_adapters_are_measured_each_on_its_own_and_broken_ones_say_so(base: str,
     measured = measure_dev(
         base,
         {
-            "good": Candidate(adapter=tmp_path / "good", dev=split(5), labels=LABELS),
-            "broken": Candidate(adapter=tmp_path / "broken", dev=split(5), labels=LABELS),
-            "unmeasured": Candidate(adapter=tmp_path / "good", dev=NOTHING, labels=LABELS),
+            "good": Candidate(adapter=tmp_path / "good", dev={"en": split(5)}, labels=LABELS),
+            "broken": Candidate(adapter=tmp_path / "broken", dev={"en": split(5)}, labels=LABELS),
+            "unmeasured": Candidate(adapter=tmp_path / "good", dev={"en": NOTHING}, labels=LABELS),
         },
         device=Device(),
     )
 
-    assert isinstance(measured["good"], DevScores) and measured["good"].sentences == 5
+    good = measured["good"]
+    assert isinstance(good, Measured) and good.overall is not None and good.overall.sentences == 5
+    assert not good.by_language
     assert "not a finite LoRA matrix" in str(measured["broken"])
-    assert measured["unmeasured"] is None
+    assert measured["unmeasured"] == Measured()
+
+
+def test_an_adapter_of_several_languages_is_measured_on_each_and_on_all(base: str, tmp_path: Path) -> None:
+    run(base, {"good": AdapterTask(train=split(9), dev=NOTHING, labels=LABELS, config=CONFIG)}, tmp_path)
+    candidate = Candidate(
+        adapter=tmp_path / "good", dev={"en": split(5), "de": split(3), "fr": NOTHING}, labels=LABELS
+    )
+    found = measure_dev(base, {"good": candidate}, device=Device())["good"]
+
+    assert isinstance(found, Measured) and found.overall is not None
+    assert found.overall.sentences == 8
+    assert {code: scores.sentences for code, scores in found.by_language.items()} == {"en": 5, "de": 3}

@@ -28,7 +28,7 @@ from retrieveall.lora.card import AdapterCard, DevScores
 from retrieveall.lora.releases import Publication
 from retrieveall.prompting.codec import PROMPT_FORMAT
 from retrieveall.training.inputs import RunSpec
-from retrieveall.training.run import Device
+from retrieveall.training.run import Device, Measured
 from retrieveall.workspace import Workspace
 from train_jobs import attempts
 from train_jobs.train_worker import ENDINGS, PROGRESS, PROGRESS_SECONDS, train_worker
@@ -36,7 +36,7 @@ from train_jobs.train_worker import ENDINGS, PROGRESS, PROGRESS_SECONDS, train_w
 RESULT = "result.json"
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with a run's language, its steps done and its steps in all."""
+"""Called with a run's title, its steps done and its steps in all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +92,10 @@ class TrainOutcome:
     """What became of one adapter.
 
     Attributes:
+        language: Whose it is; ``mul`` for one of several languages.
         adapter: Its digest; None where the run failed.
         dev: Scores on dev, None where there is no dev split or the run failed.
+        dev_by_language: Of single languages, where there are several.
         error: Why it failed, None where it did not.
         reused: The run had been finished before.
         seconds: Of the run, in a pack of all its adapters together.
@@ -102,8 +104,8 @@ class TrainOutcome:
     language: str
     run: str
     adapter: str | None = None
-    index: str | None = None
     dev: DevScores | None = None
+    dev_by_language: Mapping[str, DevScores] = field(default_factory=dict)
     error: str | None = None
     reused: bool = False
     seconds: float = 0.0
@@ -155,30 +157,38 @@ def train_adapters(
     Raises:
         ConflictError: Another process published at the same time (the pool keeps the adapters).
     """
-    outcomes: dict[str, TrainOutcome] = {}
+    outcomes: dict[str, TrainOutcome] = {}  # by the names that runs were planned with
     for stage in stages:
-        ready, stranded = _continued(stage, outcomes)
-        outcomes.update((outcome.language, outcome) for outcome in stranded)
-        specs = [replace(spec, workers=resources.workers_per_language) for spec in ready]
-        for outcome in _run_all(workspace, specs, resources, on_progress):
-            outcomes[outcome.language] = outcome
+        ready: dict[str, RunSpec] = {}
+        for spec in stage:
+            begun = _begun(spec, outcomes)
+            if isinstance(begun, TrainOutcome):
+                outcomes[spec.run_name] = begun
+            else:
+                ready[spec.run_name] = begun
+        done = _run_all(workspace, list(ready.values()), resources, on_progress)
+        outcomes.update(zip(ready, done, strict=True))
     report = TrainReport(outcomes=tuple(outcomes.values()))
-    return _published(workspace, report, force) if publish else report
+    if not publish:
+        return report
+    wishes = [
+        Publication(language=language, adapter=adapter, index=spec.data[language].index)
+        for stage in stages
+        for spec in stage
+        if (adapter := outcomes[spec.run_name].adapter) is not None
+        for language in spec.serves
+    ]
+    return _published(workspace, report, wishes, force)
 
 
-def _continued(
-    stage: Sequence[RunSpec], outcomes: Mapping[str, TrainOutcome]
-) -> tuple[list[RunSpec], list[TrainOutcome]]:
-    """Gives the runs of a stage the adapters that they continue; those whose adapter failed fail too."""
-    ready, stranded = [], []
-    for spec in stage:
-        adapter = outcomes[spec.continues].adapter if spec.continues is not None else None
-        if spec.continues is None or adapter is not None:
-            ready.append(replace(spec, initial_adapter=adapter))
-        else:
-            error = f"The run of {spec.continues!r}, which this one continues, failed. Mend that one first."
-            stranded.append(TrainOutcome(language=spec.language, run=spec.run_name, error=error))
-    return ready, stranded
+def _begun(spec: RunSpec, outcomes: Mapping[str, TrainOutcome]) -> RunSpec | TrainOutcome:
+    """Gives a run the adapter that it continues; where that one failed, this one has failed too."""
+    if spec.continues is None:
+        return spec
+    before = outcomes[spec.continues]
+    if before.adapter is None:
+        return _failed(spec, f"The run {before.run}, which this one continues, failed. Mend that one first.")
+    return replace(spec, initial_adapter=before.adapter)
 
 
 def _run_all(
@@ -248,7 +258,7 @@ def _tell_progress(workspace: Workspace, specs: Iterable[RunSpec], on_progress: 
     for spec in specs:
         steps = _read_progress(workspace, spec)
         if steps is not None:
-            on_progress(spec.language, *steps)
+            on_progress(spec.title, *steps)
 
 
 def _outcomes_of(reference: Any, specs: Sequence[RunSpec]) -> list[TrainOutcome]:
@@ -271,13 +281,10 @@ def _read_progress(workspace: Workspace, spec: RunSpec) -> tuple[int, int] | Non
     return values["step"], values["total_steps"]
 
 
-def _published(workspace: Workspace, report: TrainReport, force: bool) -> TrainReport:
+def _published(
+    workspace: Workspace, report: TrainReport, wishes: Sequence[Publication], force: bool
+) -> TrainReport:
     """Publishes what succeeded; returns the report with what became of that."""
-    wishes = [
-        Publication(language=o.language, adapter=o.adapter, index=o.index)
-        for o in report.outcomes
-        if o.adapter is not None
-    ]
     if not wishes:
         return report
     done = workspace.releases.publish_many(wishes, created_at=_now(), force=force)
@@ -325,29 +332,35 @@ def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutco
     ending = json.loads((checkpoint / ENDINGS).read_text())[spec.run_name]
     if ending["error"] is not None:
         return _failed(spec, ending["error"])
-    dev = from_dict(DevScores, ending["dev"], source=ENDINGS) if ending["dev"] else None
+    dev = from_dict(Measured, ending["dev"], source=ENDINGS) if ending["dev"] else Measured()
     try:
         digest = workspace.pool.add(checkpoint / spec.run_name, adapter_card(spec, dev))
     except RetrieveAllError as error:  # such as weights that are no numbers
         return _failed(spec, attempts.reason(error))
     return TrainOutcome(
-        language=spec.language, run=spec.run_name, adapter=digest, index=spec.index_digest, dev=dev
+        language=spec.language,
+        run=spec.run_name,
+        adapter=digest,
+        dev=dev.overall,
+        dev_by_language=dev.by_language,
     )
 
 
-def adapter_card(spec: RunSpec, dev: DevScores | None) -> AdapterCard:
+def adapter_card(spec: RunSpec, dev: Measured) -> AdapterCard:
     """Returns the card of a run's adapter."""
     render = spec.config.render
+    trained = [spec.data[code] for code in spec.train_languages]
+    alone = trained[0] if len(trained) == 1 else None
     return AdapterCard(
         language=spec.language,
         base_model=spec.base_model,
         base_digest=spec.base_digest,
         labels=spec.labels,
-        corpus=spec.corpus,
-        corpus_digest=spec.corpus_digest,
+        corpus="+".join(sorted({data.corpus for data in trained})),
+        corpus_digest=alone.corpus_digest if alone else digest_json([data.corpus_digest for data in trained]),
         created_at=_now(),
         strategy=spec.strategy,
-        index_digest=spec.index_digest,
+        index_digest=alone.index if alone else None,
         embedder=spec.embedder,
         embedder_digest=spec.embedder_digest,
         prompt_format=PROMPT_FORMAT,
@@ -355,11 +368,17 @@ def adapter_card(spec: RunSpec, dev: DevScores | None) -> AdapterCard:
         context_examples=render.context_examples,
         threshold_std=spec.threshold_std,
         examples_in_training=spec.examples,
-        dev=dev,
+        dev=dev.overall,
+        dev_by_language=dev.by_language,
         synthetic=spec.synthetic,
-        training={**asdict(spec.config), "train_limit": spec.train_limit},
+        training={
+            **asdict(spec.config),
+            "train_limit": spec.train_limit,
+            **({} if alone else {"languages": spec.train_languages}),
+        },
         initial_adapter=spec.initial_adapter,
         licence=spec.licence,
+        sources={} if alone else spec.data,
     )
 
 

@@ -17,10 +17,9 @@ import ray.train
 from ray.train import Checkpoint
 
 from retrieveall.frozen import to_dict
-from retrieveall.lora.card import DevScores
 from retrieveall.training.inputs import RunSpec, TrainingInputs, load_inputs
 from retrieveall.training.pack import Pack, PackStep
-from retrieveall.training.run import AdapterTask, Candidate, Device, measure_dev, train_pack
+from retrieveall.training.run import AdapterTask, Candidate, Device, Measured, measure_dev, train_pack
 from retrieveall.workspace import Workspace
 from train_jobs.attempts import reason
 
@@ -105,8 +104,8 @@ def _task(workspace: Workspace, spec: RunSpec, inputs: TrainingInputs) -> Adapte
     )
 
 
-def _ending(error: Exception | None, dev: DevScores | Exception | None) -> dict[str, Any]:
-    scores = to_dict(dev) if isinstance(dev, DevScores) else None
+def _ending(error: Exception | None, dev: Measured | Exception | None) -> dict[str, Any]:
+    scores = to_dict(dev) if isinstance(dev, Measured) else None
     return {"error": reason(error) if error else None, "dev": scores}
 
 

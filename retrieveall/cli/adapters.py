@@ -91,10 +91,9 @@ def publish(
     """
     workspace = Session.of(context).open()
     code, digest = split_reference(adapter)
-    card_index = workspace.pool.get(digest).card.index_digest
-    released = workspace.releases.publish(
-        language or code, digest, index or card_index, created_at=_now(), force=force
-    )
+    language = language or code
+    index = index or workspace.pool.get(digest).card.index_for(language)
+    released = workspace.releases.publish(language, digest, index, created_at=_now(), force=force)
     _show_release(released, as_json)
 
 

@@ -127,7 +127,7 @@ def run_evaluation(workspace: Workspace, request: EvalRequest) -> tuple[EvalRepo
     options = OpenOptions(
         release=request.release,
         languages=request.languages or None,
-        adapters=dict(_adapter(workspace, reference) for reference in request.adapters),
+        adapters=_adapters(workspace, request),
         routing=routing,
         examples=request.examples,
         threads=request.threads,
@@ -150,6 +150,21 @@ def run_evaluation(workspace: Workspace, request: EvalRequest) -> tuple[EvalRepo
 
 def _label(request: EvalRequest) -> str:
     return f"evaluating with examples {'on' if request.examples else 'off'}"
+
+
+def _adapters(workspace: Workspace, request: EvalRequest) -> dict[str, str]:
+    """Returns the chosen adapters by language.
+
+    A polyglot one stands in for all languages that are asked for, or for all that it knows.
+    """
+    from retrieveall.languages import POLYGLOT
+
+    chosen: dict[str, str] = {}
+    for reference in request.adapters:
+        language, digest = _adapter(workspace, reference)
+        known = request.languages or tuple(workspace.pool.get(digest).card.sources)
+        chosen |= dict.fromkeys(known if language == POLYGLOT else (language,), digest)
+    return chosen
 
 
 def _adapter(workspace: Workspace, reference: str) -> tuple[str, str]:

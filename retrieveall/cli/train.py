@@ -37,6 +37,7 @@ class TrainRequest:
     corpus: str | None = None
     languages: tuple[str, ...] = ()
     strategy: str = "monolingual"
+    shots: int | None = None
     base_model: str | None = None
     examples: bool = True
     train_limit: int | None = None
@@ -104,9 +105,17 @@ def train(
     *,
     corpus: CorpusFlag = None,
     languages: LanguagesFlag = None,
-    strategy: Annotated[str, typer.Option(help="Which adapters are made from which languages.")] = (
-        "monolingual"
-    ),
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="monolingual: an adapter per language; polyglot: one for all; polyglot_then_monolingual:"
+            " that one continued per language; leave_language_out: one of all the other languages, continued."
+        ),
+    ] = "monolingual",
+    shots: Annotated[
+        int | None,
+        typer.Option(help="Sentences that leave_language_out continues on, 0 for none. [default: all]"),
+    ] = None,
     base_model: BaseModelFlag = None,
     examples: Annotated[OnOff, typer.Option(help="Show retrieved examples in the prompts.")] = "on",
     train_limit: Annotated[
@@ -123,6 +132,9 @@ def train(
 ) -> None:
     """Trains one adapter per language, side by side as far as the resources reach, and publishes them.
 
+    Other strategies share what languages have in common; where an adapter is trained in two stages, each has
+    half of the passes.
+
     With --packed the adapters of several languages are trained in one process. Each becomes what it would
     have become alone, up to rounding, and counts as the same run.
 
@@ -137,11 +149,13 @@ def train(
       retrieveall train --base-model Qwen/Qwen3-1.7B --rank 16 --gpus-per-worker 1
       retrieveall train --packed --pack-size 16               many small languages on one GPU
       retrieveall train --examples off --no-publish           a rival for the table
+      retrieveall train --strategy polyglot_then_monolingual  share, then specialise
     """
     request = TrainRequest(
         corpus=corpus,
         languages=split_list(languages),
         strategy=strategy,
+        shots=shots,
         base_model=base_model,
         examples=examples == "on",
         train_limit=train_limit,
@@ -178,10 +192,12 @@ def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
         corpus=request.corpus,
         languages=request.languages or None,
         strategy=request.strategy,  # type: ignore[arg-type]  # strategy_named checks it
+        shots=request.shots,
         examples=request.examples,
         threshold_std=settings.prompt.threshold_std,
         train_limit=request.train_limit,
         dev_limit=request.dev_limit,
+        workers=request.workers_per_language,
     )
     resources = Resources(
         pack_size=request.pack_size,

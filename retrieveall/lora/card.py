@@ -14,7 +14,7 @@ from retrieveall.prompting.codec import PROMPT_FORMAT
 
 CARD_FORMAT_VERSION = 1
 
-Strategy = Literal["monolingual", "polyglot", "polyglot_then_monolingual", "leave_language_out"]
+StrategyName = Literal["monolingual", "polyglot", "polyglot_then_monolingual", "leave_language_out"]
 Calibration = Literal["uncalibrated"] | tuple[tuple[float, float], ...]
 """``uncalibrated``, or points ``(score, share right on dev)`` to be joined by straight lines."""
 
@@ -34,6 +34,21 @@ class DevScores:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LanguageData:
+    """What one language brings to an adapter.
+
+    Attributes:
+        corpus: Name of its corpus.
+        corpus_digest: Of the content.
+        index: Digest of the index that its examples come from; None where there is none.
+    """
+
+    corpus: str
+    corpus_digest: str
+    index: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterCard:
     """What stands in ``card.json`` beside an adapter's weights.
 
@@ -41,8 +56,10 @@ class AdapterCard:
         language: BCP-47 code; ``mul`` for an adapter of several languages.
         base_model: Name of the base, for people; `base_digest` is what counts.
         labels: Entity types that the adapter may emit, at least one.
-        corpus: Name of the corpus it was trained on.
-        index_digest: The index its training prompts came from; None where there was none.
+        corpus: Name of the corpus it was trained on; for ``mul`` of all, joined by ``+``.
+        corpus_digest: Of its content; for ``mul`` of all digests.
+        index_digest: The index its training prompts came from; None where there was none, and for ``mul``.
+        sources: For ``mul``: the data of each language, also of one that it was only measured on.
         embedder_digest: Digest of that index's embedder; None where there was none.
         prompt_format: `retrieveall.prompting.codec.PROMPT_FORMAT` at training time.
         entity_examples: n, most entity examples in a prompt.
@@ -66,7 +83,7 @@ class AdapterCard:
     corpus: str
     corpus_digest: str
     created_at: str
-    strategy: Strategy = "monolingual"
+    strategy: StrategyName = "monolingual"
     index_digest: str | None = None
     embedder: str | None = None
     embedder_digest: str | None = None
@@ -82,11 +99,17 @@ class AdapterCard:
     training: Mapping[str, Any] = field(default_factory=dict)
     initial_adapter: str | None = None
     licence: str = ""
+    sources: Mapping[str, LanguageData] = field(default_factory=dict)
     format_version: int = CARD_FORMAT_VERSION
 
     def dev_for(self, language: str) -> DevScores | None:
-        """Returns the dev scores that count for a language."""
-        return self.dev_by_language.get(language, self.dev)
+        """Returns the dev scores that count for a language; None where it was not measured on it."""
+        return self.dev_by_language.get(language) if self.dev_by_language else self.dev
+
+    def index_for(self, language: str) -> str | None:
+        """Returns the index that a language's training prompts came from, None where there was none."""
+        source = self.sources.get(language)
+        return self.index_digest if source is None else source.index
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the card as JSON values."""
@@ -128,8 +151,13 @@ def check_card(card: AdapterCard) -> None:
         raise InputError(f"The card's labels are {list(card.labels)}; expected at least one, none twice.")
     for label in card.labels:
         check_label(label)
-    digests = (card.index_digest, card.embedder_digest, card.initial_adapter)
-    for digest in (card.base_digest, card.corpus_digest, *(d for d in digests if d is not None)):
+    digests = [card.base_digest, card.corpus_digest]
+    optional = [card.index_digest, card.embedder_digest, card.initial_adapter]
+    for language, source in card.sources.items():
+        check_language(language)
+        digests.append(source.corpus_digest)
+        optional.append(source.index)
+    for digest in (*digests, *(digest for digest in optional if digest is not None)):
         check_digest(digest)
     for dev in (card.dev, *card.dev_by_language.values()):
         if dev is not None and not (0 <= dev.f1_low <= dev.f1_high <= 1 and 0 <= dev.f1 <= 1):

@@ -169,6 +169,10 @@ class AdapterPool:
 
 
 def adapter_digest(files: PeftFiles, card: AdapterCard) -> str:
-    """Returns the name of an adapter: a digest of its files and of its card without the date."""
-    counted = {key: value for key, value in card.to_dict().items() if key != "created_at"}
+    """Returns the name of an adapter: a digest of its files and of its card without the date.
+
+    Sources count where there are some: adapters of one language keep the names that they had without them.
+    """
+    uncounted = {"created_at"} if card.sources else {"created_at", "sources"}
+    counted = {key: value for key, value in card.to_dict().items() if key not in uncounted}
     return digest_json({"files": files.digest, "card": counted})

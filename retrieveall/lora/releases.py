@@ -175,7 +175,7 @@ class Releases:
         language = check_language(language)
         before = self.current()
         in_use = before.languages.get(language)
-        index = self.pool.get(adapter).card.index_digest
+        index = self.pool.get(adapter).card.index_for(language)
         if index is None or not self._has_index(language, index):
             index = in_use.index if in_use else None
         self._check_wish(Publication(language=language, adapter=adapter, index=index))

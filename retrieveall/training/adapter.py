@@ -35,7 +35,7 @@ from retrieveall.training.data import (
     render_row,
 )
 from retrieveall.training.muon import Muon
-from retrieveall.training.renaming import NameMaker
+from retrieveall.training.renaming import name_makers
 from retrieveall.training.shared import Portion, SharedBase
 
 RECIPE = "4"
@@ -135,7 +135,7 @@ class AdapterTraining:
                 f" {config.render.budget_tokens} tokens."
                 " Import more or shorter sentences, or raise the prompt budget."
             )
-        self._maker = NameMaker(row.sentence for row in self._train)
+        self._makers = name_makers(row.sentence for row in self._train)
         self._grammar = label_grammar(tuple(labels), tuple(map(base.codec.label, labels)))
         self.adapter = _first_weights(base, config, initial)
         self._trained = list(self.adapter.parameters.values())
@@ -200,7 +200,9 @@ class AdapterTraining:
 
     def _render(self, index: int, epoch: int) -> RenderedRow:
         rng = random.Random(f"{self.config.seed}:{epoch}:{index}")
-        return render_row(self._train[index], self._base.codec, self.config.render, rng, self._maker)
+        row = self._train[index]
+        maker = self._makers[row.sentence.language]
+        return render_row(row, self._base.codec, self.config.render, rng, maker)
 
     def _render_dev(self, index: int) -> RenderedRow:
         rng = random.Random(f"{self.config.seed}:dev:{index}")

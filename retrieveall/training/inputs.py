@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from retrieveall.corpus.limits import limited
 from retrieveall.corpus.manifest import CorpusManifest
 from retrieveall.digests import digest_json
 from retrieveall.embedding.spec import EmbedderSpec, load_embedder
-from retrieveall.errors import InputError, NotFoundError
+from retrieveall.errors import IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.frozen import to_dict
-from retrieveall.lora.card import Strategy
+from retrieveall.lora.card import LanguageData, StrategyName
 from retrieveall.prompting.codec import PROMPT_FORMAT
 from retrieveall.retrieval import (
     M_MAX,
@@ -38,9 +38,11 @@ class TrainingChoice:
     Attributes:
         corpus: Name of the corpus; None where each language has only one.
         languages: None means all that are there.
+        shots: Sentences of the language that strategy ``leave_language_out`` leaves out; None for all.
         examples: Train with retrieved examples in the prompts.
         train_limit: Training sentences per language, drawn at random; None for all.
-        dev_limit: Dev sentences on which the card's F1 is measured.
+        dev_limit: Dev sentences per language on which the card's F1 is measured.
+        workers: Data-parallel workers of one adapter.
     """
 
     base_model: str
@@ -48,34 +50,45 @@ class TrainingChoice:
     config: AdapterTrainingConfig
     corpus: str | None = None
     languages: tuple[str, ...] | None = None
-    strategy: Strategy = "monolingual"
+    strategy: StrategyName = "monolingual"
+    shots: int | None = None
     examples: bool = True
     threshold_std: float = 1.0
     train_limit: int | None = None
     dev_limit: int = 500
+    workers: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSpec:
-    """Everything that decides one adapter's weights; its digest names the run's folder."""
+    """Everything that decides one adapter's weights; its digest names the run's folder.
+
+    Attributes:
+        language: Whose adapter it will be; ``mul`` for one of several languages.
+        data: By language, what it is trained on and what it is measured on.
+        train_languages: Whose training splits it sees.
+        serves: Languages that it is published for; they do not change it.
+        labels: All labels of the corpora that it is trained on.
+        continues: Name of the run whose adapter it starts from.
+        initial_adapter: That adapter, once there is one.
+    """
 
     language: str
+    data: Mapping[str, LanguageData]
     train_languages: tuple[str, ...]
-    strategy: Strategy
-    corpus: str
-    corpus_digest: str
+    strategy: StrategyName
     labels: tuple[str, ...]
     base_model: str
     base_digest: str
     config: AdapterTrainingConfig
     examples: bool
-    index_digest: str | None
     embedder: str | None
     embedder_digest: str | None
     threshold_std: float
     train_limit: int | None
     dev_limit: int
     synthetic: bool
+    serves: tuple[str, ...] = ()
     licence: str = ""
     continues: str | None = None
     initial_adapter: str | None = None
@@ -86,20 +99,26 @@ class RunSpec:
     @property
     def run_name(self) -> str:
         """Language and digest, such as ``nl-0f3c…``. The base counts by digest, not by name."""
-        return f"{self.language}-{digest_json(to_dict(replace(self, base_model='')))}"
+        return f"{self.language}-{digest_json(to_dict(replace(self, base_model='', serves=())))}"
+
+    @property
+    def title(self) -> str:
+        """What people call the run: its language, or all that a polyglot one is made of."""
+        several = len(self.train_languages) > 1
+        return f"{self.language} ({' '.join(self.train_languages)})" if several else self.language
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingInputs:
-    """The splits of one run.
+    """The splits of one run, those of several languages in turn: one sentence of each, and again.
 
     Attributes:
-        measured: The dev sentences of the card's F1.
+        measured: The dev sentences of the card's F1, by language.
     """
 
     train: SplitInput
     dev: SplitInput
-    measured: SplitInput
+    measured: Mapping[str, SplitInput]
 
 
 def plan_specs(workspace: Workspace, choice: TrainingChoice) -> list[list[RunSpec]]:
@@ -107,39 +126,84 @@ def plan_specs(workspace: Workspace, choice: TrainingChoice) -> list[list[RunSpe
 
     Raises:
         NotFoundError: A corpus is missing, or examples are wanted and an index is.
-        InputError: A language has several corpora and none was named.
-        ConfigError: The strategy is unknown.
+        InputError: A language has several corpora and none was named, or the strategy needs more languages.
+        ConfigError: The strategy is unknown, or it takes no shots.
+        IncompatibleArtefactError: The indexes of a polyglot adapter are of several embedders.
     """
+    strategy = strategy_named(choice.strategy, shots=choice.shots)
     keys = workspace.corpora.resolve(choice.corpus, choice.languages)
     names = {key.language: key.name for key in keys}
-    stages = strategy_named(choice.strategy).stages(sorted(names))
-    return [[_spec(workspace, choice, plan, names) for plan in stage] for stage in stages]
+    planner = _Planner(workspace, choice, names)
+    return [[planner.spec(plan) for plan in stage] for stage in strategy.stages(sorted(names))]
 
 
-def _spec(workspace: Workspace, choice: TrainingChoice, plan: AdapterPlan, names: dict[str, str]) -> RunSpec:
-    manifests = [workspace.corpora.manifest(names[code], code) for code in plan.train_languages]
-    manifest = manifests[0]
-    index = _index_of(workspace, manifest, needed=choice.examples)
-    return RunSpec(
-        language=plan.language,
-        train_languages=plan.train_languages,
-        strategy=choice.strategy,
-        corpus=manifest.name,
-        corpus_digest=manifest.digest,
-        labels=manifest.labels,
-        base_model=choice.base_model,
-        base_digest=choice.base_digest,
-        config=choice.config,
-        examples=choice.examples,
-        index_digest=index.digest if index else None,
-        embedder=str(index.embedder["name"]) if index else None,
-        embedder_digest=index.embedder_digest if index else None,
-        threshold_std=choice.threshold_std,
-        train_limit=choice.train_limit,
-        dev_limit=choice.dev_limit,
-        synthetic=manifest.synthetic,
-        continues=plan.continues,
-    )
+class _Planner:
+    """Makes the runs of plans; asked for an earlier stage's plan, it gives the run made before."""
+
+    def __init__(self, workspace: Workspace, choice: TrainingChoice, names: Mapping[str, str]) -> None:
+        self._workspace, self._choice, self._names = workspace, choice, names
+        self._specs: dict[AdapterPlan, RunSpec] = {}
+
+    def spec(self, plan: AdapterPlan) -> RunSpec:
+        """Returns the run of a plan."""
+        if plan not in self._specs:
+            self._specs[plan] = self._made(plan)
+        return self._specs[plan]
+
+    def _made(self, plan: AdapterPlan) -> RunSpec:
+        choice = self._choice
+        manifests = {
+            code: self._workspace.corpora.manifest(self._names[code], code) for code in plan.measured_on
+        }
+        indexes = {
+            code: _index_of(self._workspace, manifest, needed=choice.examples)
+            for code, manifest in manifests.items()
+        }
+        embedder = _shared_embedder([index for index in indexes.values() if index is not None])
+        trained = [manifests[code] for code in plan.train_languages]
+        return RunSpec(
+            language=plan.language,
+            data={
+                code: LanguageData(
+                    corpus=manifest.name,
+                    corpus_digest=manifest.digest,
+                    index=index.digest if (index := indexes[code]) else None,
+                )
+                for code, manifest in manifests.items()
+            },
+            train_languages=plan.train_languages,
+            strategy=choice.strategy,
+            labels=tuple(sorted({label for manifest in trained for label in manifest.labels})),
+            base_model=choice.base_model,
+            base_digest=choice.base_digest,
+            config=plan.recipe(choice.config),
+            examples=choice.examples,
+            embedder=str(embedder.embedder["name"]) if embedder else None,
+            embedder_digest=embedder.embedder_digest if embedder else None,
+            threshold_std=choice.threshold_std,
+            train_limit=_least(choice.train_limit, plan.shots),
+            dev_limit=choice.dev_limit,
+            synthetic=any(manifest.synthetic for manifest in trained),
+            serves=plan.serves,
+            continues=self.spec(plan.continues).run_name if plan.continues else None,
+            workers=choice.workers,
+        )
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _shared_embedder(indexes: Sequence[IndexManifest]) -> IndexManifest | None:
+    """Returns one of the indexes, which are all of one embedder, or None where there are none."""
+    digests = {index.embedder_digest for index in indexes}
+    if len(digests) > 1:
+        listed = ", ".join(f"{index.language} {index.embedder['name']}" for index in indexes)
+        raise IncompatibleArtefactError(
+            f"The indexes of a polyglot adapter were made by {len(digests)} embedders: {listed}."
+            " Build all of them with one: `retrieveall index --embedder`."
+        )
+    return indexes[0] if indexes else None
 
 
 def _index_of(workspace: Workspace, manifest: CorpusManifest, *, needed: bool) -> IndexManifest | None:
@@ -170,47 +234,59 @@ def load_inputs(workspace: Workspace, spec: RunSpec) -> TrainingInputs:
     """Reads the splits of a run, with the examples of every sentence.
 
     Raises:
-        InputError: The corpus has no training sentences.
+        InputError: A corpus has no training sentences.
     """
-    train = _read(workspace, spec, "train", limit=spec.train_limit)
-    if not train.sentences:
-        raise InputError(
-            f"Corpus {spec.corpus!r} has no training sentences for {spec.language!r}."
-            " Import a train split: `retrieveall corpus import`."
-        )
-    dev = _read(workspace, spec, "dev", limit=max(spec.dev_limit, spec.config.dev_rows))
-    measured = SplitInput(
-        sentences=dev.sentences[: spec.dev_limit],
-        detokenised=dev.detokenised[: spec.dev_limit],
-        examples=dev.examples[: spec.dev_limit],
+    train = {code: _read(workspace, spec, code, "train", spec.train_limit) for code in spec.train_languages}
+    for code, split in train.items():
+        if not split.sentences:
+            raise InputError(
+                f"Corpus {spec.data[code].corpus!r} has no training sentences for {code!r}."
+                " Import a train split: `retrieveall corpus import`."
+            )
+    dev_limit = max(spec.dev_limit, spec.config.dev_rows)
+    dev = {code: _read(workspace, spec, code, "dev", dev_limit) for code in spec.data}
+    return TrainingInputs(
+        train=_in_turn(list(train.values())),
+        dev=_in_turn([dev[code] for code in spec.train_languages]),
+        measured={code: split.first(spec.dev_limit) for code, split in dev.items()},
     )
-    return TrainingInputs(train=train, dev=dev, measured=measured)
 
 
-def _read(workspace: Workspace, spec: RunSpec, split: Split, *, limit: int | None) -> SplitInput:
-    language = spec.train_languages[0]
-    store = workspace.corpora
-    sentences = store.load(spec.corpus, language, split)
-    prose = store.load(spec.corpus, language, split, "detokenised")
+def _in_turn(splits: Sequence[SplitInput]) -> SplitInput:
+    """The first of each, then the second of each, so that any beginning is a fair share of all."""
+    sizes = [len(split.sentences) for split in splits]
+    order = [(number, row) for row in range(max(sizes)) for number, size in enumerate(sizes) if row < size]
+    return SplitInput(
+        sentences=[splits[number].sentences[row] for number, row in order],
+        detokenised=[splits[number].detokenised[row] for number, row in order],
+        examples=[splits[number].examples[row] for number, row in order],
+    )
+
+
+def _read(workspace: Workspace, spec: RunSpec, language: str, split: Split, limit: int | None) -> SplitInput:
+    store, corpus = workspace.corpora, spec.data[language].corpus
+    sentences = store.load(corpus, language, split)
+    prose = store.load(corpus, language, split, "detokenised")
     chosen = limited(len(sentences), limit)
     kept = [sentences[i] for i in chosen]
     return SplitInput(
         sentences=kept,
         detokenised=[prose[i] for i in chosen],
-        examples=_examples(workspace, spec, kept, split),
+        examples=_examples(workspace, spec, language, kept, split),
     )
 
 
 def _examples(
-    workspace: Workspace, spec: RunSpec, sentences: Sequence[Sentence], split: Split
+    workspace: Workspace, spec: RunSpec, language: str, sentences: Sequence[Sentence], split: Split
 ) -> list[Examples]:
     """The stored neighbours of training sentences; a search, as in tagging, for the others.
 
     A few more than a prompt shows are kept, so that the next ones stand in for those dropped at random.
     """
-    if not spec.examples or spec.index_digest is None:
+    digest = spec.data[language].index
+    if not spec.examples or digest is None:
         return [Examples()] * len(sentences)
-    manifest = read_manifest(workspace.indexes, spec.train_languages[0], spec.index_digest)
+    manifest = read_manifest(workspace.indexes, language, digest)
     embedder = load_embedder(EmbedderSpec.from_dict(manifest.embedder))
     index = LanguageIndex.open(workspace.indexes, manifest, embedder)
     render = spec.config.render

@@ -65,6 +65,14 @@ class NameMaker:
         return word not in self._shared and len(word) > 1 and word[0].isalnum() and not word[0].islower()
 
 
+def name_makers(sentences: Iterable[Sentence]) -> dict[str, NameMaker]:
+    """Returns one maker per language: halves of two scripts make no name."""
+    by_language: dict[str, list[Sentence]] = {}
+    for sentence in sentences:
+        by_language.setdefault(sentence.language, []).append(sentence)
+    return {language: NameMaker(own) for language, own in by_language.items()}
+
+
 def draw_names(sentence: Sentence, maker: NameMaker, rate: float, rng: random.Random) -> dict[str, str]:
     """Draws new names for some mentions of a sentence.
 

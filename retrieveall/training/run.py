@@ -8,7 +8,7 @@ service will do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ from retrieveall.training.adapter import AdapterTraining, AdapterTrainingConfig
 from retrieveall.training.data import TrainingRow
 from retrieveall.training.pack import Pack, PackStep
 from retrieveall.training.shared import SharedBase
-from retrieveall.types import Examples, Sentence
+from retrieveall.types import Entity, Examples, Sentence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +40,14 @@ class SplitInput:
     sentences: Sequence[Sentence]
     detokenised: Sequence[Sentence]
     examples: Sequence[Examples]
+
+    def first(self, count: int) -> SplitInput:
+        """Returns the first sentences alone."""
+        return SplitInput(
+            sentences=self.sentences[:count],
+            detokenised=self.detokenised[:count],
+            examples=self.examples[:count],
+        )
 
     def rows(self) -> list[TrainingRow]:
         """Returns S training rows."""
@@ -74,12 +82,12 @@ class Candidate:
 
     Attributes:
         adapter: PEFT folder.
-        dev: The sentences and their examples.
+        dev: The sentences and their examples, by language.
         labels: Labels the adapter may emit.
     """
 
     adapter: Path
-    dev: SplitInput
+    dev: Mapping[str, SplitInput]
     labels: Sequence[str]
 
 
@@ -167,6 +175,19 @@ def _begun(
         return error.with_traceback(None)  # which would keep the base in memory
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Dev scores of an adapter.
+
+    Attributes:
+        overall: On the sentences of all its languages; None where there are none.
+        by_language: Of single languages, where there are several.
+    """
+
+    overall: DevScores | None = None
+    by_language: Mapping[str, DevScores] = field(default_factory=dict)
+
+
 def measure_dev(
     base_model: str,
     candidates: Mapping[str, Candidate],
@@ -174,7 +195,7 @@ def measure_dev(
     device: Device,
     budget_tokens: int = DEFAULT_BUDGET_TOKENS,
     seed: int = 0,
-) -> dict[str, DevScores | Exception | None]:
+) -> dict[str, Measured | Exception]:
     """Measures the strict F1 of adapters, each on its own dev sentences, with one engine.
 
     Args:
@@ -185,10 +206,10 @@ def measure_dev(
         seed: Of the bootstrap interval.
 
     Returns:
-        Per name the scores, None where there are no sentences, or what kept it from tagging them.
+        Per name the scores, or what kept it from tagging its sentences.
     """
-    if not any(candidate.dev.sentences for candidate in candidates.values()):
-        return dict.fromkeys(candidates)
+    if not any(split.sentences for candidate in candidates.values() for split in candidate.dev.values()):
+        return {name: Measured() for name in candidates}
     dtype = str(device.dtype).removeprefix("torch.")
     settings = EngineConfig(
         base_model=base_folder(base_model), dtype=dtype, device=device.name, threads=device.threads
@@ -201,19 +222,29 @@ def measure_dev(
         engine.close()
 
 
-def _measured(
-    generator: Generator, name: str, candidate: Candidate, seed: int
-) -> DevScores | Exception | None:
-    dev = candidate.dev
-    if not dev.sentences:
-        return None
-    tasks = [
-        GenerationTask(text=s.text, labels=tuple(candidate.labels), adapters=((name, 1.0),), examples=e)
-        for s, e in zip(dev.sentences, dev.examples, strict=True)
-    ]
-    try:
-        answers = generator.generate(tasks)
-    except Exception as error:  # a broken adapter fails its own rows and nobody else's
-        return error
-    score = evaluate(dev.sentences, [a.entities for a in answers], seed=seed).scores["strict"]
-    return DevScores(f1=score.f1, f1_low=score.f1_low, f1_high=score.f1_high, sentences=len(dev.sentences))
+def _measured(generator: Generator, name: str, candidate: Candidate, seed: int) -> Measured | Exception:
+    gold: list[Sentence] = []
+    found: list[tuple[Entity, ...]] = []
+    by_language: dict[str, DevScores] = {}
+    for language, dev in candidate.dev.items():
+        tasks = [
+            GenerationTask(text=s.text, labels=tuple(candidate.labels), adapters=((name, 1.0),), examples=e)
+            for s, e in zip(dev.sentences, dev.examples, strict=True)
+        ]
+        try:
+            own = [answer.entities for answer in generator.generate(tasks)]
+        except Exception as error:  # a broken adapter fails its own rows and nobody else's
+            return error
+        if own:
+            by_language[language] = _scores(dev.sentences, own, seed)
+        gold += dev.sentences
+        found += own
+    if not gold:
+        return Measured()
+    overall = _scores(gold, found, seed)
+    return Measured(overall=overall, by_language=by_language if len(candidate.dev) > 1 else {})
+
+
+def _scores(gold: Sequence[Sentence], found: Sequence[tuple[Entity, ...]], seed: int) -> DevScores:
+    score = evaluate(gold, found, seed=seed).scores["strict"]
+    return DevScores(f1=score.f1, f1_low=score.f1_low, f1_high=score.f1_high, sentences=len(gold))
