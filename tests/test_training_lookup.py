@@ -28,8 +28,8 @@ LINES = st.lists(SPACED_LINE | UNSPACED_LINE | ANY_LINE, min_size=1, max_size=12
 SEEDS = st.integers(0, 10_000)
 
 SHORT = LookupConfig(max_line_chars=30)  # so that no example is dropped for want of room
-RULES = LookupConfig(rule_share=1, max_line_chars=60)
-NAMES_ONLY = LookupConfig(rule_share=0, max_context_examples=0, fuzzy_share=0, max_line_chars=30)
+RULES = LookupConfig(rule_share=1, cue_share=0, max_line_chars=60)
+NAMES_ONLY = LookupConfig(rule_share=0, cue_share=0, max_context_examples=0, fuzzy_share=0, max_line_chars=30)
 
 
 @functools.cache
@@ -127,7 +127,7 @@ def test_looked_up_names_are_tagged_as_the_names_say(lines: list[str], seed: int
         assert labels[mention.strip()] == {label}
 
 
-FUZZY = LookupConfig(rule_share=0, max_context_examples=0, fuzzy_share=1, max_line_chars=30)
+FUZZY = LookupConfig(rule_share=0, cue_share=0, max_context_examples=0, fuzzy_share=1, max_line_chars=30)
 
 
 @settings(max_examples=40)
@@ -152,9 +152,31 @@ def real_like_lines() -> list[str]:
     return [" ".join(rng.choices(WORDS, k=rng.randint(4, 10))) for _ in range(300)]
 
 
-@pytest.mark.parametrize("rule_share", [0, 1])
-def test_every_tagged_label_is_shown_somewhere_in_the_prompt(rule_share: float) -> None:
-    config = LookupConfig(rule_share=rule_share)
+CUED = [f"{verb} {name} {end}" for verb in ("sees", "hears") for name in "ABCDEFGH" for end in "xyz"]
+
+
+def labels_by_neighbour(lesson: Lesson, side: int) -> set[tuple[str, str]]:
+    """Of every mention the word beside it, and its label."""
+    found: set[tuple[str, str]] = set()
+    for text, tags in [*lesson.examples, (lesson.text, lesson.tags)]:
+        words = ["", *text.split(), ""]
+        found |= {(words[words.index(mention.strip()) + side], label) for mention, label in tags}
+    return found
+
+
+def test_what_stands_beside_a_cue_has_the_cues_label() -> None:
+    config = LookupConfig(rule_share=0, cue_share=1)
+    lessons = [lesson for seed in range(30) if (lesson := draw(CUED, seed, config)).tags]
+    assert len(lessons) > 15
+    for lesson in lessons:
+        sides = [labels_by_neighbour(lesson, side) for side in (-1, 1)]
+        assert any(len({word for word, _ in seen}) == len(seen) for seen in sides)
+    assert any(len({label for _, label in labels_by_neighbour(lesson, -1)}) > 1 for lesson in lessons)
+
+
+@pytest.mark.parametrize("shares", [(0, 0), (1, 0), (0, 1)], ids=["lookup", "rule", "cue"])
+def test_every_tagged_label_is_shown_somewhere_in_the_prompt(shares: tuple[float, float]) -> None:
+    config = LookupConfig(rule_share=shares[0], cue_share=shares[1])
     lessons = [draw(real_like_lines(), seed, config) for seed in range(150)]
     tagged = [lesson for lesson in lessons if lesson.tags]
     assert len(tagged) > 120

@@ -1,16 +1,16 @@
-"""Label-free lessons for the base model: copy from the sentence, look up in the prompt.
+"""Label-free lessons for the base model: copy from the sentence, look up in the prompt, heed the neighbours.
 
 A plain language model of a few million weights learns to copy badly. These lessons have the exact
-shape of our prompt, but their "entities" are made from raw text: capitalised runs, numbers or
-random spans, under marker types that are drawn anew for every prompt and mean only what the
-prompt's own examples say. So the base learns the form and the skill, never what an entity is.
-Source: own choice.
+shape of our prompt, but their "entities" are made from raw text: capitalised runs, numbers, random
+spans or whatever stands beside a common word, under marker types that are drawn anew for every prompt and
+mean only what the prompt's own examples say. So the base learns the form and the skill, never what an
+entity is. Source: own choice.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from retrieveall.models.tokenizer import LABELS
@@ -22,6 +22,9 @@ from retrieveall.types import ContextExample, EntityExample, Examples, GoldEntit
 _MAX_SPAN_UNITS = 5
 _ODD_LABEL_SHARE = 0.1
 _ROOM_FOR_MARKERS = 32  # tokens of the two markers around the sentence, by any tokenizer
+_CUES = 3  # of one lesson
+_CUE_SAMPLE = 6000  # lines of a language in which common words are counted
+_CUE_LINES = 12  # that a common word stands in
 _DRAWS_FOR_A_SPAN = 4  # a lesson without any span teaches little: draw again
 
 
@@ -30,14 +33,17 @@ class LookupConfig:
     """Shares of the lesson kinds and sizes of the prompts.
 
     Attributes:
-        rule_share: Share of lessons where every line is tagged by one rule; the rest look up spans.
+        rule_share: Share of lessons where every line is tagged by one rule.
+        cue_share: Share of lessons where common words say the labels of what stands beside them. The
+            other lessons look up spans.
         max_entity_examples: Most mentions shown.
         max_context_examples: Most tagged sentences shown.
         fuzzy_share: Share of shown mentions that differ a little from the sentence's.
         max_line_chars: Longer lines are not used for lessons.
     """
 
-    rule_share: float = 0.4
+    rule_share: float = 0.3
+    cue_share: float = 0.25
     max_entity_examples: int = 6
     max_context_examples: int = 3
     fuzzy_share: float = 0.15
@@ -57,10 +63,11 @@ class LookupLessons:
         self._lines = lines
         self._codec = codec
         self._config = config
+        self._cues: dict[str, dict[str, list[str]]] = {}
 
     def draw(self, language: str, rng: random.Random) -> list[int]:
         """Returns the token ids of one lesson: prompt, tag line, end token."""
-        lesson = self._rule if rng.random() < self._config.rule_share else self._lookup
+        lesson = self._lesson(rng.random())
         for _ in range(_DRAWS_FOR_A_SPAN):
             text, entities, examples = lesson(language, rng)
             if entities:
@@ -70,6 +77,11 @@ class LookupLessons:
         budget = max(DEFAULT_BUDGET_TOKENS, len(encoded.ids) + _ROOM_FOR_MARKERS)
         prompt = build_prompt(self._codec, encoded, examples, budget_tokens=budget)
         return [*prompt.ids, *self._codec.tags(encoded, entities), self._codec.end_id]
+
+    def _lesson(self, share: float) -> Callable[[str, random.Random], tuple[str, list[GoldEntity], Examples]]:
+        if share < self._config.rule_share:
+            return self._rule
+        return self._cue if share < self._config.rule_share + self._config.cue_share else self._lookup
 
     def _line(self, language: str, rng: random.Random) -> str:
         line = rng.choice(self._lines[language])
@@ -97,6 +109,47 @@ class LookupLessons:
             context.append(ContextExample(text=line, entities=tuple(found)))
             missing -= {entity.label for entity in found}
         return text, entities, _with_missing(text, entities, (), context)
+
+    def _cue(self, language: str, rng: random.Random) -> tuple[str, list[GoldEntity], Examples]:
+        """What stands right after, or right before, one of a few common words has that word's label."""
+        lines_of = self._cue_lines(language)
+        if not lines_of:
+            return self._lookup(language, rng)
+        common = list(lines_of)
+        cues = rng.sample(common, min(_CUES, len(common)))
+        first, labels = cues[0], dict(zip(cues, _draw_labels(rng, len(cues)), strict=True))
+        after = rng.random() < 0.5
+
+        def tagged_line(cue: str) -> tuple[str, list[GoldEntity]]:
+            """A line where something stands beside the cue, or the last one drawn."""
+            for _ in range(_DRAWS_FOR_A_SPAN):
+                text = rng.choice(lines_of[cue])
+                entities = _beside_cues(text, labels, after=after)
+                if any(entity.label == labels[cue] for entity in entities):
+                    break
+            return text, entities
+
+        text, entities = tagged_line(first)
+        shown = rng.sample(list(labels), min(len(labels), self._config.max_context_examples))
+        lines = [(line, found) for line, found in map(tagged_line, shown) if line != text]
+        context = [ContextExample(text=line, entities=tuple(found)) for line, found in lines]
+        return text, entities, _with_missing(text, entities, (), context)
+
+    def _cue_lines(self, language: str) -> dict[str, list[str]]:
+        """The common words of a language, each with lines that hold it."""
+        if language not in self._cues:
+            lines = [line for line in self._lines[language] if len(line) <= self._config.max_line_chars]
+            sample = random.Random(language).sample(lines, min(len(lines), _CUE_SAMPLE))
+            lines_of: dict[str, list[str]] = {}
+            for line in sample:
+                for word in sorted({_word(line, unit) for unit in split_units(line)}):
+                    lines_of.setdefault(word, []).append(line)
+            self._cues[language] = {
+                word: those
+                for word, those in lines_of.items()
+                if len(those) >= _CUE_LINES and any(map(str.isalpha, word))
+            }
+        return self._cues[language]
 
     def _lookup(self, language: str, rng: random.Random) -> tuple[str, list[GoldEntity], Examples]:
         """Surfaces that the prompt shows are tagged with its label wherever they stand; nothing else is."""
@@ -215,6 +268,30 @@ def _rule_spans(text: str, chosen: Sequence[str]) -> list[tuple[Span, int]]:
         numbers = _runs(text, [text[unit.start_char].isdigit() for unit in units], units)
         found += [(number, 1) for number in numbers]
     return sorted(found, key=lambda item: item[0])
+
+
+def _beside_cues(text: str, labels: Mapping[str, str], *, after: bool) -> list[GoldEntity]:
+    """The units beside the cues, whole runs of capitalised words where they are part of one."""
+    units = split_units(text)
+    runs = {unit: run for run in _capitalised_runs(text) for unit in units if _within(unit, run)}
+    found: list[GoldEntity] = []
+    for number, unit in enumerate(units):
+        label = labels.get(_word(text, unit))
+        beside = number + 1 if after else number - 1
+        if label is None or not 0 <= beside < len(units) or not text[units[beside].start_char].isalnum():
+            continue
+        span = runs.get(units[beside], units[beside])
+        if not _within(unit, span) and (not found or found[-1].end_char <= span.start_char):
+            found.append(_entity(span, label))
+    return found
+
+
+def _within(unit: Span, span: Span) -> bool:
+    return span.start_char <= unit.start_char and unit.end_char <= span.end_char
+
+
+def _word(text: str, unit: Span) -> str:
+    return text[unit.start_char : unit.end_char].lower()
 
 
 def _draw_spans(text: str, rng: random.Random, count: int) -> list[Span]:
