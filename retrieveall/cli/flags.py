@@ -15,6 +15,7 @@ RoutingChoice = Literal["vote", "centroid", "langid"]
 RoutingOrOracle = Literal["vote", "centroid", "langid", "oracle"]
 IndexKindChoice = Literal["auto", "flat", "ivf", "hnsw"]
 OffsetsChoice = Literal["codepoint", "utf16"]
+StrategyChoice = Literal["monolingual", "polyglot", "polyglot_then_monolingual", "leave_language_out"]
 OnOff = Literal["on", "off"]
 InputFormatChoice = Literal["parquet", "jsonl", "csv", "tsv", "text"]
 
@@ -33,6 +34,13 @@ LanguagesFlag = Annotated[
 ExamplesFlag = Annotated[OnOff, typer.Option(help="Show retrieved examples in the prompts.")]
 ReleaseFlag = Annotated[int | None, typer.Option(help="Number of the release. [default: the current one]")]
 ThreadsFlag = Annotated[int, typer.Option(help="Threads of torch on a CPU.")]
+StrategyFlag = Annotated[
+    StrategyChoice,
+    typer.Option(
+        help="An adapter per language; one for all; that one continued per language; or per language one of"
+        " all the others, continued on it."
+    ),
+]
 BaseModelFlag = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from retrieveall.cli.flags import BaseModelFlag, CorpusFlag, JsonFlag, LanguagesFlag, OnOff, split_list
+from retrieveall.cli.flags import (
+    BaseModelFlag,
+    CorpusFlag,
+    JsonFlag,
+    LanguagesFlag,
+    OnOff,
+    StrategyFlag,
+    split_list,
+)
 from retrieveall.cli.groups import grouped
 from retrieveall.cli.output import dev_text, libraries_on_stderr, note, print_json, print_line, print_table
 from retrieveall.cli.process import ray_running
@@ -16,6 +24,7 @@ from retrieveall.cli.session import Session, claim_base
 
 if TYPE_CHECKING:
     from retrieveall.config import Settings
+    from retrieveall.lora.card import StrategyName
     from retrieveall.training.adapter import AdapterTrainingConfig
     from retrieveall.workspace import Workspace
     from train_jobs.train_adapters import TrainReport
@@ -36,7 +45,7 @@ class TrainRequest:
 
     corpus: str | None = None
     languages: tuple[str, ...] = ()
-    strategy: str = "monolingual"
+    strategy: StrategyName = "monolingual"
     shots: int | None = None
     base_model: str | None = None
     examples: bool = True
@@ -105,13 +114,7 @@ def train(
     *,
     corpus: CorpusFlag = None,
     languages: LanguagesFlag = None,
-    strategy: Annotated[
-        str,
-        typer.Option(
-            help="monolingual: an adapter per language; polyglot: one for all; polyglot_then_monolingual:"
-            " that one continued per language; leave_language_out: one of all the other languages, continued."
-        ),
-    ] = "monolingual",
+    strategy: StrategyFlag = "monolingual",
     shots: Annotated[
         int | None,
         typer.Option(help="Sentences that leave_language_out continues on, 0 for none. [default: all]"),
@@ -191,7 +194,7 @@ def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
         config=training_config(settings, request.recipe),
         corpus=request.corpus,
         languages=request.languages or None,
-        strategy=request.strategy,  # type: ignore[arg-type]  # strategy_named checks it
+        strategy=request.strategy,
         shots=request.shots,
         examples=request.examples,
         threshold_std=settings.prompt.threshold_std,
