@@ -58,7 +58,7 @@ def test_every_sentence_is_tagged_and_offsets_point_at_the_text(tour: Any) -> No
 
 
 def test_evaluation_keeps_its_contract(tour: Any, workspace: Path) -> None:
-    adapter = tour["training"]["outcomes"][1]["adapter"]
+    adapter = {one["language"]: one["adapter"] for one in tour["training"]["outcomes"]}["es"]
     flags = ("--corpus", "sample", "--languages", "es", "--limit", "4", "--adapters", f"es@{adapter}")
     report = retrieveall(workspace, "eval", *flags)
 
@@ -77,13 +77,16 @@ def test_texts_are_tagged_and_adapters_listed(tour: Any, workspace: Path) -> Non
 
     assert body["release"] == listed["release"]["number"] == tour["training"]["release"]
     assert body["results"][1] == {"entities": [], "sentences": []}
-    assert {adapter["language"] for adapter in listed["adapters"]} == {"en", "es"}
+    assert {adapter["language"] for adapter in listed["adapters"]} == {"mul", "en", "es"}
+    assert set(listed["release"]["languages"]) == {"en", "es"}
 
 
 @pytest.mark.slow  # Ray starts once more
 def test_what_is_finished_is_not_done_again(tour: Any, workspace: Path) -> None:
-    again = retrieveall(workspace, "train", "--languages", "en,es", "--train-limit", "48", "--epochs", "1")
+    strategy = ("--strategy", "polyglot_then_monolingual")
+    sizes = ("--languages", "en,es", "--train-limit", "48", "--epochs", "1")
+    again = retrieveall(workspace, "train", *strategy, *sizes)
 
-    assert [outcome["reused"] for outcome in again["outcomes"]] == [True, True]
+    assert [outcome["reused"] for outcome in again["outcomes"]] == [True] * 3
     assert [o["adapter"] for o in again["outcomes"]] == [o["adapter"] for o in tour["training"]["outcomes"]]
     assert again["release"] == tour["training"]["release"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,24 @@ def test_the_best_weights_are_kept_and_training_stops_where_there_is_no_gain() -
     assert len(losses) < 30 and steps[-1].finished
     assert training.dev_loss() == min(losses)
     assert min(losses) not in losses[-2:]
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs"),
+    [
+        ({}, 10),  # 22 rows in batches of 4 are 6 steps
+        ({"batch_rows": 22}, 60),
+        ({"batch_rows": 1, "rows": make_row, "train": 40}, 2),
+        ({"pass_share": 0.5}, 5),
+        ({"epochs": 3}, 3),
+        ({"epochs": 1, "pass_share": 0.5}, 1),
+    ],
+)
+def test_small_corpora_are_passed_over_more_often_unless_told_otherwise(
+    settings: dict[str, Any], epochs: int
+) -> None:
+    training = make_training(**{"epochs": None, **settings})
+    assert (training.epochs, training.total_steps) == (epochs, epochs * training.steps_per_epoch)
 
 
 def test_two_workers_see_every_row_and_equally_many_batches() -> None:

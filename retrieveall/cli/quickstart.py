@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from retrieveall.cli.evaluate import EvalRequest, run_evaluation, save_reports, show_report
-from retrieveall.cli.flags import BaseModelFlag, JsonFlag, split_list
+from retrieveall.cli.flags import BaseModelFlag, JsonFlag, StrategyFlag, split_list
 from retrieveall.cli.index import IndexRequest, run_indexing, show_indexes
 from retrieveall.cli.output import libraries_on_stderr, print_json, print_line, print_table, print_tables
 from retrieveall.cli.process import ray_running
@@ -97,6 +97,7 @@ def quickstart(
         str, typer.Option(metavar="en,es", help="Languages of the sample corpus: en es fr de ru zh ja sw.")
     ] = "en,es,de,ru",
     base_model: BaseModelFlag = None,
+    strategy: StrategyFlag = "polyglot_then_monolingual",
     train_limit: Annotated[
         int | None, typer.Option(help="Training sentences per language. [default: all, about 1,000]")
     ] = None,
@@ -115,12 +116,15 @@ def quickstart(
 ) -> None:
     """Shows the whole method on the sample corpus: import, index, train, evaluate, tag.
 
-    The sample corpus is synthetic: its scores say that the machinery works, not how good the product is. What
-    is done already is not done again.
+    The languages share what they have in common first, then each adapter is trained on its own (one language
+    alone shares nothing). The sample corpus is synthetic: its scores say that the machinery works, not how
+    good the product is. What is done already is not done again.
     """
+    codes = split_list(languages)
     request = TrainRequest(
         corpus=CORPUS,
-        languages=split_list(languages),
+        languages=codes,
+        strategy=strategy if len(codes) > 1 else "monolingual",
         base_model=base_model,
         train_limit=train_limit,
         recipe={} if epochs is None else {"epochs": epochs},

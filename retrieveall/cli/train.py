@@ -69,7 +69,10 @@ class RecipeFlags:
     alpha: Annotated[
         int | None, typer.Option(help="The update is alpha / rank · B A. [default: 2 · rank]")
     ] = None
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training sentences.")] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the training sentences. [default: 2, more on small corpora]"),
+    ] = None
     batch_rows: Annotated[int | None, typer.Option(help="Sentences of one forward pass.")] = None
     accumulate: Annotated[int | None, typer.Option(help="Forward passes of one step.")] = None
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.")] = None

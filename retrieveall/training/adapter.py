@@ -38,8 +38,11 @@ from retrieveall.training.muon import Muon
 from retrieveall.training.renaming import name_makers
 from retrieveall.training.shared import Portion, SharedBase
 
-RECIPE = "4"
+RECIPE = "5"
 """Version of this loop: what a recipe of the same numbers gives depends on it."""
+
+_EPOCHS = 2
+_LEAST_STEPS = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +53,8 @@ class AdapterTrainingConfig:
         rank: Rank r of the LoRA, on every linear layer but the head.
         alpha: Scale numerator; the update is (alpha / rank) · B A.
         learning_rate: Peak of a cosine after linear warm-up, for Muon on the scale of AdamW's.
-        epochs: Passes over the training rows.
+        epochs: Passes over the training rows; None makes two, more where these would be under 60 steps.
+        pass_share: Share of these passes that is left to this training, at least one.
         batch_rows: Rows of one batch on one worker; the loss is the mean over a batch's decisions.
         accumulate: Batches of one optimiser step.
         patience: Epochs without a better dev loss after which training stops.
@@ -62,7 +66,8 @@ class AdapterTrainingConfig:
     learning_rate: float = 2e-3
     warmup_share: float = 0.05
     weight_decay: float = 0.0
-    epochs: int = 2
+    epochs: int | None = None
+    pass_share: float = 1.0
     batch_rows: int = 16
     accumulate: int = 1
     patience: int = 2
@@ -157,9 +162,15 @@ class AdapterTraining:
         return math.ceil(batches / (self._world_size * self.config.accumulate))
 
     @property
+    def epochs(self) -> int:
+        """Passes over the training rows, at most; a hundred sentences need more of them than a thousand."""
+        wanted = self.config.epochs or max(_EPOCHS, math.ceil(_LEAST_STEPS / self.steps_per_epoch))
+        return max(1, round(wanted * self.config.pass_share))
+
+    @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole training without early stopping."""
-        return self.steps_per_epoch * self.config.epochs
+        return self.steps_per_epoch * self.epochs
 
     @property
     def finished(self) -> bool:

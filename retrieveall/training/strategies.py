@@ -47,9 +47,9 @@ class AdapterPlan:
     rate_share: float = 1.0
 
     def recipe(self, config: AdapterTrainingConfig) -> AdapterTrainingConfig:
-        """Returns the plan's share of a recipe, of at least one pass."""
-        epochs = max(1, round(config.epochs * self.pass_share))
-        return replace(config, epochs=epochs, learning_rate=config.learning_rate * self.rate_share)
+        """Returns the plan's share of a recipe."""
+        rate = config.learning_rate * self.rate_share
+        return replace(config, pass_share=self.pass_share, learning_rate=rate)
 
 
 Stages = tuple[tuple[AdapterPlan, ...], ...]
