@@ -35,7 +35,7 @@ def tour(workspace: Path) -> Any:
 
 
 def test_the_tour_trains_evaluates_and_tags(tour: Any, workspace: Path) -> None:
-    assert [outcome["language"] for outcome in tour["training"]["outcomes"]] == ["en", "es"]
+    assert [outcome["language"] for outcome in tour["training"]["outcomes"]] == ["mul", "en", "es"]
     assert all(outcome["error"] is None for outcome in tour["training"]["outcomes"])
     for arm in ("examples_on", "examples_off"):
         assert set(tour[arm]["languages"]) == {"en", "es"}
