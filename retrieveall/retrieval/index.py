@@ -5,8 +5,11 @@ Axes: N sentences, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +19,9 @@ from retrieveall.errors import IncompatibleArtefactError, NotFoundError
 from retrieveall.folders import fetch_folder
 from retrieveall.retrieval.entity_search import (
     SPAN_POOL,
+    Hit,
     SpanQueries,
+    Surfaces,
     fuzzy_hits,
     rank_hits,
     span_queries,
@@ -42,7 +47,26 @@ from retrieveall.types import Examples
 CONTEXT_POOL = 32
 """Context rows over whose similarities the dynamic threshold is taken."""
 
+Hits: TypeAlias = tuple[Hit, ...]
+
 _NONE: Rows = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidates:
+    """What an index offers for one sentence, before anything is ranked.
+
+    Attributes:
+        rows: Context rows, nearest first, at most ``CONTEXT_POOL``.
+        similarities: Their cosines.
+        exact: Entity rows that the look-up found, in no order.
+        fuzzy: Entity rows that the vector search found, in no order.
+    """
+
+    rows: Rows
+    similarities: Vectors
+    exact: Hits
+    fuzzy: Hits
 
 
 class LanguageIndex:
@@ -54,6 +78,7 @@ class LanguageIndex:
         context_shards: Vectors of the context rows.
         entity_shards: Vectors of the entity rows.
         embedder: What made the vectors.
+        folded: The taught sentences that were folded into the index, see `retrieveall.taught.compact`.
     """
 
     def __init__(
@@ -64,12 +89,14 @@ class LanguageIndex:
         context_shards: ShardSet,
         entity_shards: ShardSet,
         embedder: Embedder,
+        folded: FoldedIndex | None = None,
     ) -> None:
         self.contexts = contexts
         self.entities = entities
         self.context_shards = context_shards
         self.entity_shards = entity_shards
         self.embedder = embedder
+        self.folded = folded
 
     @classmethod
     def open(cls, store: Store, manifest: IndexManifest, embedder: Embedder) -> LanguageIndex:
@@ -108,11 +135,32 @@ class LanguageIndex:
         if not texts:
             return []
         excluded = [_NONE if t is None else self.contexts.with_key(sentence_key(t)) for t in exclude or ()]
-        excluded = excluded or [_NONE] * len(texts)
         vectors = self.embedder.embed_texts(texts) if embeddings is None else embeddings
+        surfaces = [Surfaces.of(text) for text in texts]
+        return [
+            Neighbourhood(
+                context=self._distinct(found.rows, found.similarities),
+                entity=rank_hits((*found.exact, *found.fuzzy), self.entities),
+            )
+            for found in self.candidates(surfaces, vectors, excluded or [_NONE] * len(texts))
+        ]
+
+    def candidates(
+        self, surfaces: Sequence[Surfaces], vectors: Vectors, excluded: Sequence[Rows]
+    ) -> list[Candidates]:
+        """Finds what may become neighbours of N sentences.
+
+        Args:
+            surfaces: N sentences, at least one.
+            vectors: Their vectors ``(N, D)``.
+            excluded: For each the context rows that are left out.
+        """
         contexts = self._context(vectors, excluded)
-        entities = self._entity(texts, excluded)
-        return [Neighbourhood(context=c, entity=e) for c, e in zip(contexts, entities, strict=True)]
+        hits = self._entity(surfaces, excluded)
+        return [
+            Candidates(rows=rows, similarities=similarities, exact=exact, fuzzy=fuzzy)
+            for (rows, similarities), (exact, fuzzy) in zip(contexts, hits, strict=True)
+        ]
 
     def examples(
         self,
@@ -139,33 +187,32 @@ class LanguageIndex:
         """Turns what was found for a sentence into examples (see neighbourhood.py)."""
         return select(found, self.contexts, self.entities, n=n, m=m, threshold_lambda=threshold_lambda)
 
-    def _context(self, vectors: Vectors, excluded: Sequence[Rows]) -> list[Ranked]:
+    def _context(self, vectors: Vectors, excluded: Sequence[Rows]) -> list[tuple[Rows, Vectors]]:
         k = CONTEXT_POOL + max(map(len, excluded))
         similarities, rows = self.context_shards.search(np.ascontiguousarray(vectors, np.float32), k)
-        return [
-            self._distinct(row, similarity, gone)
-            for row, similarity, gone in zip(rows, similarities, excluded, strict=True)
-        ]
+        found = []
+        for row, similarity, gone in zip(rows, similarities, excluded, strict=True):
+            good = (row >= 0) & ~np.isin(row, gone)
+            found.append((row[good][:CONTEXT_POOL], similarity[good][:CONTEXT_POOL]))
+        return found
 
-    def _distinct(self, rows: Rows, similarities: Vectors, excluded: Rows) -> Ranked:
-        """Leaves out excluded rows and, in the list shown, sentences that stand there already."""
-        good = (rows >= 0) & ~np.isin(rows, excluded)
-        rows, similarities = rows[good][:CONTEXT_POOL], similarities[good][:CONTEXT_POOL]
+    def _distinct(self, rows: Rows, similarities: Vectors) -> Ranked:
+        """Leaves out, in the list shown, sentences that stand there already."""
         first = np.sort(np.unique(self.contexts.keys[rows], return_index=True)[1])
         return ranked(rows[first], similarities[first], rows[first], candidates=similarities, at_most=M_MAX)
 
-    def _entity(self, texts: Sequence[str], excluded: Sequence[Rows]) -> list[Ranked]:
+    def _entity(self, surfaces: Sequence[Surfaces], excluded: Sequence[Rows]) -> list[tuple[Hits, Hits]]:
         queries = [
-            span_queries(text, self.entities, gone) for text, gone in zip(texts, excluded, strict=True)
+            span_queries(one, self.entities, gone) for one, gone in zip(surfaces, excluded, strict=True)
         ]
-        fuzzy = iter(self._search_spans(texts, queries))
+        found = iter(self._search_spans([one.text for one in surfaces], queries))
         answers = []
         for query in queries:
-            hits = list(query.exact)
+            fuzzy: list[Hit] = []
             for span in query.spans:
-                similarities, rows = next(fuzzy)
-                hits += fuzzy_hits(span, rows, similarities.tolist(), self.entities, query)
-            answers.append(rank_hits(hits, self.entities))
+                similarities, rows = next(found)
+                fuzzy += fuzzy_hits(span, rows, similarities.tolist(), self.entities, query)
+            answers.append((query.exact, tuple(fuzzy)))
         return answers
 
     def _search_spans(
@@ -177,6 +224,25 @@ class LanguageIndex:
         k = SPAN_POOL + max(len(query.dropped) for query in queries)
         similarities, rows = self.entity_shards.search(vectors, k)
         return list(zip(similarities, rows, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldedIndex:
+    """The taught sentences that were folded into an index: an index of their own beside its shards.
+
+    Attributes:
+        index: What is searched.
+        seq: Number of the last shared call whose examples are in it.
+    """
+
+    index: LanguageIndex
+    seq: int
+
+    @cached_property
+    def row_of(self) -> Mapping[str, int]:
+        """Context row by the id of a taught example."""
+        contexts = self.index.contexts
+        return {contexts.sentence_id(row): row for row in range(len(contexts))}
 
 
 def read_manifest(store: Store, language: str, digest: str) -> IndexManifest:

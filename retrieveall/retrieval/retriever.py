@@ -8,6 +8,7 @@ from retrieveall.embedding.protocol import Embedder, Vectors
 from retrieveall.embedding.spec import EmbedderSpec, load_embedder
 from retrieveall.errors import IncompatibleArtefactError, NotFoundError
 from retrieveall.retrieval.index import LanguageIndex, read_manifest
+from retrieveall.retrieval.layers import Layer, index_layers, layered_examples
 from retrieveall.retrieval.manifest import IndexManifest
 from retrieveall.retrieval.neighbourhood import DEFAULT_LAMBDA, DEFAULT_M, DEFAULT_N
 from retrieveall.storage import Store
@@ -119,13 +120,36 @@ class Retriever:
         threshold_lambda: float = DEFAULT_LAMBDA,
         exclude_texts: Sequence[str | None] | None = None,
         embeddings: Vectors | None = None,
+        layers: Sequence[Layer] | None = None,
     ) -> list[Examples]:
-        """Returns the examples of N sentences of one language; see `retrieve`."""
+        """Returns the examples of N sentences of one language; see `retrieve`.
+
+        Args:
+            language: Whose index is searched.
+            texts: N sentences.
+            n: Most entity examples.
+            m: Most context examples.
+            threshold_lambda: λ of the dynamic threshold.
+            exclude_texts: For each a sentence whose own rows are left out, or None.
+            embeddings: Their vectors ``(N, D)`` where the caller has them.
+            layers: What is searched instead of the index as it is, strongest first; see `index_layers`.
+        """
         index = self.indexes.get(language)
         if index is None:
             known = ", ".join(sorted(self.indexes)) or "none"
             raise NotFoundError(
                 f"There is no index of {language!r}. Open: {known}. Build it: retrieveall index."
+            )
+        stack = index_layers(index) if layers is None else layers
+        if len(stack) > 1:
+            return layered_examples(
+                stack,
+                texts,
+                n=n,
+                m=m,
+                threshold_lambda=threshold_lambda,
+                embeddings=embeddings,
+                exclude=exclude_texts,
             )
         return index.examples(
             texts,
