@@ -21,7 +21,6 @@ from retrieveall.embedding.protocol import Vectors
 from retrieveall.generation import Generated, GenerationTask
 from retrieveall.routing.router import Routed
 from retrieveall.tagger import Composed, TextInput
-from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.view import TaughtView
 from retrieveall.types import Examples, Span
 from serve_apps.access import Access
@@ -142,7 +141,7 @@ class IngressDeployment:
         self._app = http_app(
             service,
             Streams(service, stream_limits),
-            TeachService(TaughtBook(source.workspace.taught), current, threads, rates, shown=args.examples),
+            TeachService(source.workspace, current, threads, rates, shown=args.examples),
             access,
             Upkeep(
                 current,

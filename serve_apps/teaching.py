@@ -14,9 +14,11 @@ from retrieveall.errors import ConflictError
 from retrieveall.opening import OpenRelease
 from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.checking import check_examples
+from retrieveall.taught.compact import folded_seqs
 from retrieveall.taught.example import TaughtExample
 from retrieveall.taught.log import SHARED
 from retrieveall.taught.view import TaughtView
+from retrieveall.workspace import Workspace
 from serve_apps.access import Caller
 from serve_apps.current import CurrentRelease
 from serve_apps.rates import TextRates
@@ -33,7 +35,7 @@ class TeachService:
     """Answers requests about taught examples.
 
     Args:
-        book: The examples of the workspace.
+        workspace: Where examples are kept.
         current: Says which adapters and indexes answer.
         threads: Where files are read and written.
         rates: What keys may send.
@@ -43,7 +45,7 @@ class TeachService:
 
     def __init__(
         self,
-        book: TaughtBook,
+        workspace: Workspace,
         current: CurrentRelease,
         threads: Threads,
         rates: TextRates,
@@ -51,7 +53,8 @@ class TeachService:
         shown: bool = True,
         now: Callable[[], str] = utc_now,
     ) -> None:
-        self._book, self._current, self._threads, self._rates = book, current, threads, rates
+        self._book, self._indexes = TaughtBook(workspace.taught), workspace.indexes
+        self._current, self._threads, self._rates = current, threads, rates
         self._shown, self._now = shown, now
 
     async def teach(self, request: TeachRequest, caller: Caller) -> dict[str, Any]:
@@ -94,7 +97,8 @@ class TeachService:
     ) -> dict[str, Any]:
         labels = {code: adapter.labels for code, adapter in caller.served(opened.adapters).items()}
         sentences = check_examples(request.records(), labels, opened.indexes)
-        taught = self._book.teach(namespace, sentences, created_at=self._now())
+        folded = folded_seqs(self._indexes, opened.indexes) if namespace == SHARED else {}
+        taught = self._book.teach(namespace, sentences, created_at=self._now(), folded=folded)
         rows = [{"id": one, "status": status} for one, status in taught.statuses.items()]
         return {"taught_seq": self._token(caller), "examples": rows}
 

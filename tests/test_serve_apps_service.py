@@ -24,7 +24,6 @@ from retrieveall.opening import OpenRelease, open_release_router, open_retriever
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.storage import Store
 from retrieveall.tagger import Tagger, TextInput
-from retrieveall.taught.book import TaughtBook
 from retrieveall.workspace import Workspace
 from serve_apps import metrics
 from serve_apps.access import Access
@@ -119,7 +118,7 @@ class House:
         )
         streams = Streams(service, stream_limits or StreamLimits())
         teaching = TeachService(
-            TaughtBook(self.source.workspace.taught), current, threads, rates, now=lambda: "2026-01-01"
+            self.source.workspace, current, threads, rates, now=lambda: "2026-01-01T00:00:00+00:00"
         )
         app = http_app(service, streams, teaching, access, upkeep, kept, max_body_bytes=max_body_bytes)
         return Client(app, key)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from retrieveall.storage import Store
 from retrieveall.workspace import Workspace
-from serve_apps.keys import KeyFile
-from serve_apps.teach_schemas import ExamplesAnswer, TeachAnswer
+from serve_apps.teach_schemas import TeachAnswer
 from tests.test_serve_apps_service import Client, House, house, problem  # noqa: F401
 from tests.workspaces import random_workspace
 

@@ -55,7 +55,7 @@ def name_runs(text: str, units: Sequence[Span], *, at_most: int, taken: Collecti
         return []
     cased = any(text[unit.start_char].isupper() for unit in units)
     runs = _capitalised_runs(text, units) if cased else _windows(text, units)
-    free = [run for run in runs if not any(inside(run, span) for span in taken)]
+    free = [run for run in runs if not any(_inside(run, span) for span in taken)]
     if cased:
         free.sort(key=lambda run: (run.start_char - run.end_char, run.start_char))
         return free[:at_most]
@@ -63,8 +63,7 @@ def name_runs(text: str, units: Sequence[Span], *, at_most: int, taken: Collecti
     return free[::step]
 
 
-def inside(run: Span, span: Span) -> bool:
-    """Tells whether a span lies within another, or equals it."""
+def _inside(run: Span, span: Span) -> bool:
     return span.start_char <= run.start_char and run.end_char <= span.end_char
 
 

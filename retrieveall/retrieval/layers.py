@@ -8,21 +8,32 @@ candidates of all layers together. Source: own choice.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieveall.embedding.protocol import Vectors
-from retrieveall.retrieval.candidates import inside
-from retrieveall.retrieval.entity_search import Hit, Surfaces, outermost, strength
-from retrieveall.retrieval.index import CONTEXT_POOL, Candidates, LanguageIndex
+from retrieveall.retrieval.entity_search import (
+    SPAN_POOL,
+    Hit,
+    Hits,
+    Surfaces,
+    fuzzy_spans,
+    outermost,
+    strength,
+)
+from retrieveall.retrieval.index import CONTEXT_POOL, LanguageIndex, embed_spans
 from retrieveall.retrieval.keys import Keys, fold_space, sentence_key
 from retrieveall.retrieval.neighbourhood import M_MAX, N_MAX, Ranked, check_sizes, ranked
 from retrieveall.retrieval.rows import Rows
 from retrieveall.types import ContextExample, EntityExample, Examples, Span
+
+LayerHit: TypeAlias = tuple[int, Hit]  # the layer's place in the stack
 
 _NONE: Rows = np.empty(0, np.int64)
 
@@ -55,19 +66,12 @@ class Layer:
         found: NDArray[np.bool_] = self.keys[places] == keys
         return found
 
-    def candidates(
-        self, surfaces: Sequence[Surfaces], vectors: Vectors, exclude: Sequence[str | None] | None
-    ) -> list[Candidates]:
-        """Finds what the layer offers for N sentences."""
-        excluded = [self.hidden] * len(surfaces)
-        if exclude is not None:
-            excluded = [self._without(text) for text in exclude]
-        return self.index.candidates(surfaces, vectors, excluded)
+    def excluded(self, exclude: Sequence[str | None]) -> list[Rows]:
+        """Returns for each sentence to leave out the rows that are: the hidden ones too."""
+        return [self.hidden if text is None else self._with_key(sentence_key(text)) for text in exclude]
 
-    def _without(self, text: str | None) -> Rows:
-        if text is None:
-            return self.hidden
-        rows: Rows = np.union1d(self.hidden, self.index.contexts.with_key(sentence_key(text)))
+    def _with_key(self, key: int) -> Rows:
+        rows: Rows = np.union1d(self.hidden, self.index.contexts.with_key(key))
         return rows
 
 
@@ -104,30 +108,57 @@ def layered_examples(
     check_sizes(n, m)
     if not texts:
         return []
-    vectors = layers[-1].index.embedder.embed_texts(texts) if embeddings is None else embeddings
+    embedder = layers[-1].index.embedder
+    vectors = embedder.embed_texts(texts) if embeddings is None else embeddings
     surfaces = [Surfaces.of(text) for text in texts]
-    found = [layer.candidates(surfaces, vectors, exclude) for layer in layers]
+    excluded = [layer.excluded(exclude or [None] * len(texts)) for layer in layers]
+    pairs = list(zip([layer.index for layer in layers], excluded, strict=True))
+    contexts = zip(*(index.nearest(vectors, gone) for index, gone in pairs), strict=True)
+    exact = [
+        _shown(found) for found in zip(*(index.look_up(surfaces, gone) for index, gone in pairs), strict=True)
+    ]
+    spans = [fuzzy_spans(one, [h for _, h in hits]) for one, hits in zip(surfaces, exact, strict=True)]
+    queries = embed_spans(embedder, texts, spans)
+    fuzzy = [
+        _pooled(found)
+        for found in zip(*(index.near(spans, queries, gone) for index, gone in pairs), strict=True)
+    ]
     return [
         Examples(
-            entity=_entity_examples(layers, one, n, threshold_lambda),
-            context=_context_examples(layers, one, m, threshold_lambda),
+            entity=_entity_examples(layers, [*hits, *near], n, threshold_lambda),
+            context=_context_examples(layers, nearest, m, threshold_lambda),
         )
-        for one in zip(*found, strict=True)
+        for nearest, hits, near in zip(contexts, exact, fuzzy, strict=True)
     ]
 
 
+def _shown(found: Sequence[Hits]) -> list[LayerHit]:
+    """Exact hits of all layers for one sentence, without those inside a longer one of any layer."""
+    spans = set(outermost({hit.span for hits in found for hit in hits}))
+    return [(depth, hit) for depth, hits in enumerate(found) for hit in hits if hit.span in spans]
+
+
+def _pooled(found: Sequence[Hits]) -> list[LayerHit]:
+    """Fuzzy hits of all layers for one sentence, the ``SPAN_POOL`` nearest of each span."""
+    by_span: dict[Span, list[LayerHit]] = defaultdict(list)
+    for depth, hits in enumerate(found):
+        for hit in hits:
+            by_span[hit.span].append((depth, hit))
+    pools = (sorted(hits, key=lambda one: (-one[1].similarity, one[0])) for hits in by_span.values())
+    return [hit for pool in pools for hit in pool[:SPAN_POOL]]
+
+
 def _context_examples(
-    layers: Sequence[Layer], found: Sequence[Candidates], m: int, threshold_lambda: float
+    layers: Sequence[Layer], found: Sequence[tuple[Rows, Vectors]], m: int, threshold_lambda: float
 ) -> tuple[ContextExample, ...]:
     pool: list[tuple[float, int, int, int]] = []  # falling similarity, layer, row, key
-    for depth, (layer, one) in enumerate(zip(layers, found, strict=True)):
-        keys = layer.index.contexts.keys[one.rows]
+    for depth, (layer, (rows, similarities)) in enumerate(zip(layers, found, strict=True)):
+        keys = layer.index.contexts.keys[rows]
         covered = np.zeros(len(keys), np.bool_)
         for stronger in layers[:depth]:
             covered |= stronger.holds(keys)
-        columns = (one.similarities, one.rows, keys)
-        rows = zip(*(column[~covered].tolist() for column in columns), strict=True)
-        pool += [(-similarity, depth, row, key) for similarity, row, key in rows]
+        columns = (column[~covered].tolist() for column in (similarities, rows, keys))
+        pool += [(-similarity, depth, row, key) for similarity, row, key in zip(*columns, strict=True)]
     pool = sorted(pool)[:CONTEXT_POOL]
     first: dict[int, tuple[float, int, int]] = {}
     for negative, depth, row, key in pool:
@@ -141,11 +172,17 @@ def _context_examples(
 
 
 def _entity_examples(
-    layers: Sequence[Layer], found: Sequence[Candidates], n: int, threshold_lambda: float
+    layers: Sequence[Layer], hits: Sequence[LayerHit], n: int, threshold_lambda: float
 ) -> tuple[EntityExample, ...]:
-    best: dict[tuple[str, str], tuple[int, Hit]] = {}
-    for depth, hit in sorted(_hits(found), key=_strength):
+    owner: dict[int, int] = {}  # the strongest layer of each surface
+    best: dict[tuple[str, str], LayerHit] = {}
+    for depth, hit in hits:
+        key = int(layers[depth].index.entities.keys[hit.row])
+        owner[key] = min(depth, owner.get(key, depth))
+    for depth, hit in sorted(hits, key=_strength):
         rows = layers[depth].index.entities
+        if owner[int(rows.keys[hit.row])] < depth:
+            continue
         best.setdefault((fold_space(rows.mention(hit.row)), rows.label(hit.row)), (depth, hit))
     shown = list(best.values())
     similarities = [hit.similarity for _, hit in shown]
@@ -153,29 +190,7 @@ def _entity_examples(
     return tuple(_entity_example(layers[depth], hit) for depth, hit in (shown[place] for place in passed))
 
 
-def _hits(found: Sequence[Candidates]) -> list[tuple[int, Hit]]:
-    """The hits of all layers with their layer: what a stronger layer or a longer match hides is left out."""
-    strongest: dict[Span, int] = {}
-    for depth, one in enumerate(found):
-        for hit in one.exact:
-            strongest.setdefault(hit.span, depth)
-    spans = set(outermost(strongest))
-    exact = [
-        (depth, hit)
-        for depth, one in enumerate(found)
-        for hit in one.exact
-        if hit.span in spans and strongest[hit.span] == depth
-    ]
-    fuzzy = [
-        (depth, hit)
-        for depth, one in enumerate(found)
-        for hit in one.fuzzy
-        if not any(inside(hit.span, span) for span in spans)
-    ]
-    return [*exact, *fuzzy]
-
-
-def _strength(found: tuple[int, Hit]) -> tuple[float, ...]:
+def _strength(found: LayerHit) -> tuple[float, ...]:
     depth, hit = found
     similarity, *rest = strength(hit)
     return (similarity, depth, *rest)
