@@ -9,6 +9,7 @@ from retrieveall.corpus.spans import RecordError, record_sentence
 from retrieveall.digests import digest_json
 from retrieveall.errors import InputError, TooLargeError, UnknownLanguageError
 from retrieveall.retrieval.keys import sentence_key
+from retrieveall.text.sentences import check_text
 from retrieveall.text.units import split_units
 from retrieveall.types import Sentence
 
@@ -35,6 +36,7 @@ def check_examples(
         InputError: A record is broken, an entity does not start and end at words, a label is not one of the
             adapter's, a language has no index, or a text comes twice.
         UnknownLanguageError: A language has no adapter.
+        LoneSurrogateError: A text is no Unicode text.
         TooLargeError: A text is too long.
     """
     known = set(indexed)
@@ -62,6 +64,7 @@ def _checked(
             " index`) and publish it beside the adapter."
         )
     text = str(record.get("text", ""))
+    check_text(text)
     if len(text) > MAX_CHARS:
         raise TooLargeError(f"{place}: {len(text)} characters; an example has up to {MAX_CHARS}.")
     try:
