@@ -109,4 +109,6 @@ class ExamplesAnswer(Strict):
 
     taught_seq: str
     examples: list[ExampleOut] = Field(description="By id.")
-    next: str | None = Field(description="Send it as `after` for the next page; null on the last.")
+    next: str | None = Field(
+        default=None, description="Send it as `after` for the next page; null on the last."
+    )
