@@ -2,7 +2,7 @@
 
 Both retry what may be tried again (429, 503, a lost connection) after the seconds that the service
 names, and raise the errors of `retrieveall.errors` for the rest. Sending a request twice is harmless:
-tagging changes nothing, and an example that is taught again is known already.
+tagging changes nothing, and what was taught or deleted once is not taught or deleted again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -237,7 +238,7 @@ class Client:
         Raises:
             UnknownExampleError: There is no such example.
         """
-        return self._ask("DELETE", f"v1/examples/{example_id}", params={"shared": shared})
+        return self._ask("DELETE", f"v1/examples/{quote(example_id, safe='')}", params={"shared": shared})
 
     def languages(self) -> Body:
         """Returns the body of `GET /v1/languages`."""
@@ -337,7 +338,9 @@ class AsyncClient:
 
     async def forget(self, example_id: str, *, shared: bool = False) -> Body:
         """Deletes a taught example; see `Client.forget`."""
-        return await self._ask("DELETE", f"v1/examples/{example_id}", params={"shared": shared})
+        return await self._ask(
+            "DELETE", f"v1/examples/{quote(example_id, safe='')}", params={"shared": shared}
+        )
 
     async def languages(self) -> Body:
         """Returns the body of `GET /v1/languages`."""

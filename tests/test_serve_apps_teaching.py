@@ -71,7 +71,8 @@ def test_what_is_taught_is_retrieved_until_it_is_deleted(house: House, keys: Key
     gone = client.ask("DELETE", f"/v1/examples/{example_id}")
     seq = ForgetAnswer.model_validate_json(gone.content).taught_seq
     assert example_id not in [one for _, _, one in shown(client, taught_seq=seq)]
-    problem(client.ask("DELETE", f"/v1/examples/{example_id}"), 404, "unknown_example")
+    assert client.ask("DELETE", f"/v1/examples/{example_id}").json()["taught_seq"] == seq
+    problem(client.ask("DELETE", "/v1/examples/0123456789abcdef"), 404, "unknown_example")
 
 
 def test_a_namespace_is_its_keys_alone(house: House, keys: KeyFile) -> None:  # noqa: F811

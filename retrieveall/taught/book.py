@@ -134,24 +134,25 @@ class TaughtBook:
         return Taught(seq=self._append(namespace, rows, state), statuses=statuses)
 
     def forget(self, namespace: str, ids: Sequence[str], *, created_at: str) -> int:
-        """Deletes examples; returns the number of the call.
+        """Deletes examples, those that are not deleted yet; returns the number of the namespace's last call.
 
         Raises:
             UnknownExampleError: There is no such example in the namespace.
             ServiceUnavailable: Others wrote at the same time, again and again.
         """
         state = self.state(namespace, now=True)
-        rows = []
-        for one in ids:
-            found = state.last.get(one)
-            if found is None or found.deleted:
+        known = {one: state.last.get(one) for one in ids}
+        for one, found in known.items():
+            if found is None:
                 raise UnknownExampleError(
                     f"There is no taught example {one[:80]!r} here. List them to see their ids."
                 )
-            rows.append(
-                TaughtExample(id=one, language=found.language, seq=0, created_at=created_at, deleted=True)
-            )
-        return self._append(namespace, rows, state)
+        rows = [
+            TaughtExample(id=row.id, language=row.language, seq=0, created_at=created_at, deleted=True)
+            for row in known.values()
+            if row is not None and not row.deleted
+        ]
+        return self._append(namespace, rows, state) if rows else state.seq
 
     def _append(self, namespace: str, rows: Sequence[TaughtExample], state: NamespaceState) -> int:
         seq = self._log.append(namespace, rows, after=state.seq)
