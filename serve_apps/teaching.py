@@ -119,8 +119,8 @@ class TeachService:
 
     def _token(self, caller: Caller) -> str:
         """What holds now, for this caller."""
-        own = 0 if caller.namespace == SHARED else self._book.state(caller.namespace).seq
-        shared = self._book.state(SHARED).seq
+        own = 0 if caller.namespace == SHARED else self._book.state(caller.namespace, now=True).seq
+        shared = self._book.state(SHARED, now=True).seq
         return TaughtView(namespace=caller.namespace, own_seq=own, shared_seq=shared).token
 
 
