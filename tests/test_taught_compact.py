@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from retrieveall.errors import InputError
 from retrieveall.lora.gc import collect_garbage
 from retrieveall.opening import OpenOptions, ReleaseRetriever, open_retriever, read_release
 from retrieveall.retrieval import list_indexes, read_manifest
@@ -16,6 +17,7 @@ from retrieveall.taught.log import SHARED
 from retrieveall.taught.view import TaughtView
 from retrieveall.types import Examples
 from retrieveall.workspace import Workspace
+from tests.test_cli_commands import printed, run
 from tests.test_taught_book import NOW, lesson
 from tests.workspaces import random_workspace
 
@@ -149,3 +151,17 @@ def test_examples_with_labels_that_the_adapter_has_not_are_left_out(
 
     assert len(layers.stack("de", index, ("PER",), TaughtView(namespace="me"))) == 2
     assert len(layers.stack("de", index, ("LOC",), TaughtView(namespace="me"))) == 1
+
+
+def test_the_command_folds_and_files_are_tagged_by_a_release_alone(
+    workspace: Workspace, book: TaughtBook, tmp_path: Path
+) -> None:
+    teach(book, SHARED, "Zorblax geht .")
+    folded = printed(Path(workspace.uri), "index", "compact")
+
+    assert (folded["release"], folded["checkpoints"]) == (2, {SHARED: 1})
+    assert [(one["language"], one["examples"]) for one in folded["languages"]] == [("de", 1), ("en", 0)]
+    assert "release 2" in run(Path(workspace.uri), "index", "compact").stdout
+    files = ("--input", str(tmp_path), "--output", str(tmp_path / "out"))
+    with pytest.raises(InputError, match="--namespace"):
+        run(Path(workspace.uri), "tag", *files, "--namespace", "me")
