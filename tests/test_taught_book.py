@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieveall.errors import ConflictError, ServiceUnavailable, UnknownExampleError
+from retrieveall.errors import ConflictError, InputError, ServiceUnavailable, UnknownExampleError
 from retrieveall.storage import Store
 from retrieveall.taught import book as book_module
 from retrieveall.taught.book import TaughtBook
@@ -98,6 +98,20 @@ def test_others_calls_are_seen_within_a_second_or_when_they_must_be(
     assert book.state("me").seq == 2
     with pytest.raises(ServiceUnavailable, match="after 1 second"):
         book.state("me", at_least=3)
+
+
+def test_a_broken_file_keeps_nobody_from_an_answer(log: TaughtLog, book: TaughtBook, clock: Clock) -> None:
+    book.teach("me", lesson("Anna geht ."), created_at=NOW)
+    log.store.write_bytes("me/00000002.arrow", b"broken")
+    log.store.write_bytes("you/00000001.arrow", b"broken")
+    clock.now_s = 5.0
+
+    assert [row.text for row in book.state("me").examples()] == ["Anna geht ."]
+    assert book.state("you").examples() == []
+    with pytest.raises(InputError, match="cannot be read"):
+        book.teach("me", lesson("Bo geht ."), created_at=NOW)
+    with pytest.raises(ServiceUnavailable):
+        book.state("me", at_least=2)
 
 
 def test_a_namespace_takes_so_many_examples_of_a_language(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from retrieveall.errors import ConflictError, ServiceUnavailable, UnknownExampleError
+from retrieveall.errors import ConflictError, RetrieveAllError, ServiceUnavailable, UnknownExampleError
 from retrieveall.taught.example import TaughtExample
 from retrieveall.taught.log import TaughtLog
 from retrieveall.types import Sentence
@@ -19,6 +20,8 @@ MAX_EXAMPLES = 2_000
 
 FRESH_S = 1.0
 _KEPT = 256  # namespaces
+
+log = logging.getLogger(__name__)
 
 Status = Literal["added", "replaced", "known"]
 
@@ -76,17 +79,20 @@ class TaughtBook:
     def state(self, namespace: str, *, at_least: int = 0, now: bool = False) -> NamespaceState:
         """Returns what holds in a namespace, at most `fresh_s` old.
 
+        Where the files cannot be read, what was read last goes on to hold: a broken file keeps nobody from an
+        answer.
+
         Args:
             namespace: Whose.
             at_least: Number of a call that must be in it.
-            now: Look at the files in any case.
+            now: Look at the files in any case, and raise where that fails.
 
         Raises:
             ServiceUnavailable: That call is not there yet.
-            InputError: A file is broken.
+            InputError: A file is broken, and `now`.
         """
         kept = None if now else self._kept(namespace, at_least)
-        state = kept or self._refreshed(namespace)
+        state = kept or (self._refreshed(namespace) if now else self._refreshed_or_last(namespace))
         if state.seq < at_least:
             raise ServiceUnavailable(
                 f"Call {at_least} of the taught examples has not arrived here, {state.seq} have."
@@ -165,11 +171,21 @@ class TaughtBook:
         fresh = self._clock() - looked_s <= self._fresh_s
         return state if fresh and state.seq >= at_least else None
 
+    def _refreshed_or_last(self, namespace: str) -> NamespaceState:
+        try:
+            return self._refreshed(namespace)
+        except (RetrieveAllError, OSError) as error:
+            log.error("Taught examples of %r cannot be read, those read last hold: %s", namespace, error)
+        with self._lock:
+            _, state = self._states.get(namespace, (0.0, NamespaceState()))
+            self._states[namespace] = (self._clock(), state)
+        return state
+
     def _refreshed(self, namespace: str) -> NamespaceState:
         now_s = self._clock()
         with self._lock:
             _, before = self._states.get(namespace, (0.0, None))
-        if before is None:
+        if before is None or not before.seq:
             state = NamespaceState().followed_by(*self._log.read_all(namespace))
         else:
             seq, rows = self._log.read_after(namespace, before.seq)
