@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
 
-from retrieveall.types import Entity, Examples, TaggedSentence, TaggedText
+from retrieveall.types import ContextExample, Entity, EntityExample, Examples, TaggedSentence, TaggedText
 
 OffsetUnit = Literal["codepoint", "utf16"]
 
@@ -48,15 +48,15 @@ def answer_body(
 
 
 def _result(text: str, answer: TaggedText, options: AnswerOptions) -> dict[str, Any]:
-    places = _places(text, options.offsets)
+    places = offset_places(text, options.offsets)
     body: dict[str, Any] = {} if answer.id is None else {"id": answer.id}
     body["entities"] = [_entity(e, places) for e in answer.entities if _is_wanted(e, options)]
     body["sentences"] = [_sentence(s, places, options.explain) for s in answer.sentences]
     return body
 
 
-def _places(text: str, unit: OffsetUnit) -> Sequence[int]:
-    """Maps a code-point offset, 0 to len(text), to the wanted unit."""
+def offset_places(text: str, unit: OffsetUnit) -> Sequence[int]:
+    """Returns for each code-point offset, 0 to len(text), the same place in the wanted unit, ascending."""
     if unit == "codepoint":
         return range(len(text) + 1)
     return [0, *accumulate(2 if ord(character) > 0xFFFF else 1 for character in text)]
@@ -95,7 +95,7 @@ def _sentence(sentence: TaggedSentence, places: Sequence[int], explain: bool) ->
 def _examples(examples: Examples) -> dict[str, Any]:
     return {
         "entity": [
-            {"mention": e.mention, "label": e.label, "similarity": round(e.similarity, 4)}
+            {"mention": e.mention, "label": e.label, "similarity": round(e.similarity, 4), **_origin(e)}
             for e in examples.entity
         ],
         "context": [
@@ -105,7 +105,13 @@ def _examples(examples: Examples) -> dict[str, Any]:
                 "entities": [
                     {"text": c.text[e.start_char : e.end_char], "label": e.label} for e in c.entities
                 ],
+                **_origin(c),
             }
             for c in examples.context
         ],
     }
+
+
+def _origin(example: EntityExample | ContextExample) -> dict[str, str]:
+    """Names the taught example that an example is from; those of the training split are not named."""
+    return {"taught": example.sentence_id} if example.taught else {}

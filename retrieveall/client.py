@@ -1,8 +1,8 @@
 """A client of the HTTP service, for programs that wait and for those that use asyncio.
 
 Both retry what may be tried again (429, 503, a lost connection) after the seconds that the service
-names, and raise the errors of `retrieveall.errors` for the rest. Tagging changes nothing, so sending
-a request twice is harmless.
+names, and raise the errors of `retrieveall.errors` for the rest. Sending a request twice is harmless:
+tagging changes nothing, and what was taught or deleted once is not taught or deleted again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -38,6 +39,7 @@ _BY_CODE: Mapping[str, type[errors.RetrieveAllError]] = {
     "bad_input": errors.InputError,
     "too_large": errors.TooLargeError,
     "conflict": errors.ConflictError,
+    "unknown_example": errors.UnknownExampleError,
     "rate_limited": errors.RateLimited,
     "overloaded": errors.Overloaded,
     "deadline_exceeded": errors.DeadlineExceeded,
@@ -55,12 +57,14 @@ class TagQuery:
         min_score: Entities below it are left out.
         offsets: Unit of all offsets.
         explain: Also return the retrieved examples.
+        taught_seq: Of an answer of `teach` or `forget`: be answered with what was taught.
     """
 
     labels: Sequence[str] | None = None
     min_score: float = 0.0
     offsets: OffsetUnit = "codepoint"
     explain: bool = False
+    taught_seq: str | None = None
 
     def body(self, texts: Iterable[Text]) -> Body:
         """Returns the body of a request."""
@@ -70,7 +74,39 @@ class TagQuery:
             "min_score": self.min_score,
             "offsets": self.offsets,
             "explain": self.explain,
+            "taught_seq": self.taught_seq,
         }
+
+
+Example = Mapping[str, Any]
+"""``{"text", "language", "entities": [{"start_char", "end_char", "label"}]}``, with all its entities."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaughtQuery:
+    """Which taught examples are listed; see `GET /v1/examples`.
+
+    Attributes:
+        language: Only this language; None for all.
+        shared: The shared ones instead of the key's own.
+        after: ``next`` of the page before; None for the first.
+        limit: Of one page.
+    """
+
+    language: str | None = None
+    shared: bool = False
+    after: str | None = None
+    limit: int = 100
+
+    def params(self) -> dict[str, str | int | bool]:
+        """Returns the query of a request."""
+        named = {"language": self.language, "after": self.after}
+        given = {name: value for name, value in named.items() if value is not None}
+        return {**given, "shared": self.shared, "limit": self.limit}
+
+
+def _lesson(examples: Iterable[Example], shared: bool, offsets: OffsetUnit) -> Body:
+    return {"examples": [dict(example) for example in examples], "shared": shared, "offsets": offsets}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +214,32 @@ class Client:
         for some in _batches(texts, batch):
             yield from _results(self.tag(some, query))
 
+    def teach(
+        self, examples: Iterable[Example], *, shared: bool = False, offsets: OffsetUnit = "codepoint"
+    ) -> Body:
+        """Teaches up to 512 labelled sentences; returns the body of `POST /v1/examples`.
+
+        Its ``taught_seq`` in a `TagQuery` has texts answered with them. Raises as `tag` does.
+
+        Args:
+            examples: What to teach.
+            shared: For all keys instead of one's own; for admins.
+            offsets: Unit of the examples' offsets.
+        """
+        return self._ask("POST", "v1/examples", json=_lesson(examples, shared, offsets))
+
+    def taught(self, query: TaughtQuery | None = None) -> Body:
+        """Returns the body of `GET /v1/examples`: a page of taught examples."""
+        return self._ask("GET", "v1/examples", params=(query or TaughtQuery()).params())
+
+    def forget(self, example_id: str, *, shared: bool = False) -> Body:
+        """Deletes a taught example; returns the body of `DELETE /v1/examples/{id}`.
+
+        Raises:
+            UnknownExampleError: There is no such example.
+        """
+        return self._ask("DELETE", f"v1/examples/{quote(example_id, safe='')}", params={"shared": shared})
+
     def languages(self) -> Body:
         """Returns the body of `GET /v1/languages`."""
         return self._ask("GET", "v1/languages")
@@ -263,6 +325,22 @@ class AsyncClient:
         finally:
             for task in pending:
                 task.cancel()
+
+    async def teach(
+        self, examples: Iterable[Example], *, shared: bool = False, offsets: OffsetUnit = "codepoint"
+    ) -> Body:
+        """Teaches up to 512 labelled sentences; see `Client.teach`."""
+        return await self._ask("POST", "v1/examples", json=_lesson(examples, shared, offsets))
+
+    async def taught(self, query: TaughtQuery | None = None) -> Body:
+        """Returns the body of `GET /v1/examples`: a page of taught examples."""
+        return await self._ask("GET", "v1/examples", params=(query or TaughtQuery()).params())
+
+    async def forget(self, example_id: str, *, shared: bool = False) -> Body:
+        """Deletes a taught example; see `Client.forget`."""
+        return await self._ask(
+            "DELETE", f"v1/examples/{quote(example_id, safe='')}", params={"shared": shared}
+        )
 
     async def languages(self) -> Body:
         """Returns the body of `GET /v1/languages`."""

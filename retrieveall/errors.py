@@ -40,6 +40,10 @@ class NotFoundError(RetrieveAllError, LookupError):
     """A corpus, index, adapter, release or run that was named does not exist."""
 
 
+class UnknownExampleError(NotFoundError):
+    """There is no such taught example in the caller's namespace."""
+
+
 class IncompatibleArtefactError(RetrieveAllError, ValueError):
     """An artefact was made for another base, embedder, prompt format or format version."""
 

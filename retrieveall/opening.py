@@ -26,6 +26,9 @@ from retrieveall.retrieval import LanguageIndex, Retriever
 from retrieveall.route_settings import with_fitted_settings
 from retrieveall.routing import ROUTERS, Routed, open_router
 from retrieveall.tagger import SentenceRouter, ServedAdapter, Tagger
+from retrieveall.taught.book import TaughtBook
+from retrieveall.taught.layers import SeenTaught, TaughtLayers
+from retrieveall.taught.view import TaughtView
 from retrieveall.types import Examples
 from retrieveall.workspace import Workspace
 
@@ -41,6 +44,8 @@ class OpenOptions:
         routing: ``vote``, ``centroid``, ``langid``; ``oracle`` where every text names its language;
             None for the workspace's setting.
         examples: Show retrieved examples in the prompts.
+        namespace: Also find the examples taught in it, and the shared ones; None for those of the release
+            alone.
         threads: Threads of torch on a CPU.
     """
 
@@ -49,6 +54,7 @@ class OpenOptions:
     adapters: Mapping[str, str] = field(default_factory=dict)
     routing: str | None = None
     examples: bool = True
+    namespace: str | None = None
     threads: int = 1
 
 
@@ -140,10 +146,17 @@ class ReleaseRetriever:
     Args:
         retriever: The release's indexes.
         cards: Card of each language's adapter.
+        taught: Taught examples that are also found; None for those of the release alone.
     """
 
-    def __init__(self, retriever: Retriever, cards: Mapping[str, AdapterCard]) -> None:
-        self.retriever, self._cards = retriever, cards
+    def __init__(
+        self, retriever: Retriever, cards: Mapping[str, AdapterCard], taught: SeenTaught | None = None
+    ) -> None:
+        self.retriever, self._cards, self._taught = retriever, cards, taught
+
+    def seeing(self, taught: SeenTaught) -> ReleaseRetriever:
+        """Returns a retriever over the same indexes that also finds taught examples."""
+        return ReleaseRetriever(self.retriever, self._cards, taught)
 
     @property
     def indexes(self) -> Mapping[str, LanguageIndex]:
@@ -153,8 +166,13 @@ class ReleaseRetriever:
     def retrieve_batch(
         self, language: str, texts: Sequence[str], embeddings: Vectors | None = None
     ) -> list[Examples]:
-        """Returns the examples of each text, strongest first."""
-        if language not in self.retriever.indexes:
+        """Returns the examples of each text, strongest first.
+
+        Raises:
+            ServiceUnavailable: A taught example that must be seen has not arrived here.
+        """
+        index = self.retriever.indexes.get(language)
+        if index is None:
             return [Examples()] * len(texts)
         card = self._cards[language]
         return self.retriever.retrieve_batch(
@@ -164,6 +182,7 @@ class ReleaseRetriever:
             m=card.context_examples,
             threshold_lambda=card.threshold_std,
             embeddings=embeddings,
+            layers=self._taught.stack(language, index, card.labels) if self._taught else None,
         )
 
 
@@ -248,6 +267,10 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
     router = open_release_router(workspace, opened, retriever, options.routing)
     engine = open_engine(workspace, opened, settings, threads=options.threads)
     generator = Generator(engine, engine.codec, budget_tokens=settings.prompt.budget_tokens)
+    if options.namespace is not None:
+        view = TaughtView(namespace=options.namespace)
+        layers = TaughtLayers(TaughtBook(workspace.taught))
+        retriever = retriever.seeing(SeenTaught(layers=layers, view=view))
     tagger = Tagger(
         release=opened.release.number,
         adapters=opened.adapters,

@@ -14,7 +14,7 @@ from typing import Any
 from retrieveall.corpus.limits import limited
 from retrieveall.digests import digest_json
 from retrieveall.errors import InputError, RetrieveAllError
-from retrieveall.retrieval import read_manifest
+from retrieveall.retrieval import IndexManifest, read_manifest
 from retrieveall.routing import RouteSettings, ScoringRouter, fit_document_weight, fit_thresholds
 from retrieveall.workspace import Workspace
 
@@ -39,16 +39,17 @@ def with_fitted_settings(
         router: Over these languages.
         neighbours: k of the vote, which the values depend on.
     """
+    manifests = {code: read_manifest(workspace.indexes, code, digest) for code, digest in indexes.items()}
     key = {
         "version": _VERSION,
         "router": router.scorer.name,
         "neighbours": neighbours,
-        "indexes": dict(sorted(indexes.items())),
+        "indexes": {code: manifest.parts[0] for code, manifest in sorted(manifests.items())},  # the voters
         "sentences": FIT_SENTENCES,
     }
     folder = workspace.run(f"routing-{digest_json(key)}")
     if not folder.exists(_FILE):
-        texts = _dev_texts(workspace, indexes)
+        texts = _dev_texts(workspace, manifests)
         if not any(texts.values()):
             return router
         settings = _fit(router, texts)
@@ -73,11 +74,10 @@ def _fit(router: ScoringRouter, texts: Mapping[str, list[str]]) -> RouteSettings
     return fit_document_weight(ScoringRouter(router.scorer, thresholds), texts)
 
 
-def _dev_texts(workspace: Workspace, indexes: Mapping[str, str]) -> dict[str, list[str]]:
+def _dev_texts(workspace: Workspace, manifests: Mapping[str, IndexManifest]) -> dict[str, list[str]]:
     """Dev sentences of the corpora that the indexes were made of, as far as they still stand there."""
     texts: dict[str, list[str]] = {}
-    for language, digest in sorted(indexes.items()):
-        manifest = read_manifest(workspace.indexes, language, digest)
+    for language, manifest in sorted(manifests.items()):
         try:
             corpus = workspace.corpora.manifest(manifest.corpus, language)
         except RetrieveAllError:

@@ -70,22 +70,32 @@ class Entity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EntityExample:
-    """An entity-level example of a prompt: a mention from the training split and its label."""
+    """An entity-level example of a prompt: a mention from the training split and its label.
+
+    Attributes:
+        taught: It was taught; `sentence_id` is the taught example's id.
+    """
 
     mention: str
     label: str
     similarity: float = 1.0
     sentence_id: str = ""
+    taught: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContextExample:
-    """A context-level example of a prompt: a whole tagged training sentence."""
+    """A context-level example of a prompt: a whole tagged training sentence.
+
+    Attributes:
+        taught: It was taught; `sentence_id` is the taught example's id.
+    """
 
     text: str
     entities: tuple[GoldEntity, ...]
     similarity: float = 1.0
     sentence_id: str = ""
+    taught: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,6 @@
 """The workspace: one folder, local or on any pyarrow filesystem, that holds all state.
 
-    corpora/ indexes/ pool/ releases/ runs/ reports/ retrieveall.yaml
+    corpora/ indexes/ pool/ releases/ taught/ runs/ reports/ retrieveall.yaml
 
 ``retrieveall.yaml`` holds the format version, the one base model of the workspace, set by the first
 ``index`` or ``train``, the embedder last used for indexing, and settings that differ from the defaults.
@@ -27,6 +27,7 @@ from retrieveall.lora.pool import AdapterPool
 from retrieveall.lora.releases import INDEX_MARKER, Releases
 from retrieveall.names import check_digest, check_name
 from retrieveall.storage import Store
+from retrieveall.taught.log import TaughtLog
 
 WORKSPACE_FORMAT_VERSION = 1
 WORKSPACE_FILE: Final = "retrieveall.yaml"
@@ -110,6 +111,11 @@ class Workspace:
     def indexes(self) -> Store:
         """``indexes/<language>/<digest>/``."""
         return self.store.child("indexes")
+
+    @property
+    def taught(self) -> TaughtLog:
+        """``taught/<namespace>/``: examples taught to the service, see `retrieveall.taught`."""
+        return TaughtLog(store=self.store.child("taught"))
 
     @property
     def runs(self) -> Store:

@@ -22,10 +22,12 @@ class Caller:
         id: Of the key; ``local`` where none are checked.
         languages: The languages it may be answered in; None for all.
         texts_per_minute: None for any number.
-        admin: May reload adapters and see replicas.
+        admin: May reload adapters, see replicas and teach shared examples.
+        namespace: Whose taught examples it sees beside the shared ones.
     """
 
     id: str
+    namespace: str
     languages: frozenset[str] | None = None
     texts_per_minute: int | None = None
     admin: bool = False
@@ -35,7 +37,11 @@ class Caller:
         """Returns the caller of a key."""
         languages = None if record.languages is None else frozenset(record.languages)
         return cls(
-            id=record.id, languages=languages, texts_per_minute=record.texts_per_minute, admin=record.admin
+            id=record.id,
+            namespace=record.namespace or record.id,
+            languages=languages,
+            texts_per_minute=record.texts_per_minute,
+            admin=record.admin,
         )
 
     def check_admin(self) -> None:
@@ -78,7 +84,7 @@ class Caller:
         return Route(language=ranking[0][0], ranking=ranking, margin=margin, known=known)
 
 
-LOCAL = Caller(id="local", admin=True)
+LOCAL = Caller(id="local", namespace="local", admin=True)
 
 
 class Access:

@@ -21,6 +21,7 @@ from retrieveall.embedding.protocol import Vectors
 from retrieveall.generation import Generated, GenerationTask
 from retrieveall.routing.router import Routed
 from retrieveall.tagger import Composed, TextInput
+from retrieveall.taught.view import TaughtView
 from retrieveall.types import Examples, Span
 from serve_apps.access import Access
 from serve_apps.args import ServeArgs, StageArgs
@@ -37,6 +38,7 @@ from serve_apps.retriever import RetrieverStage
 from serve_apps.router import RouterStage
 from serve_apps.service import Limits, Stages, TagService
 from serve_apps.stream import StreamLimits, Streams
+from serve_apps.teaching import TeachService
 from serve_apps.threads import Threads
 from serve_apps.upkeep import Upkeep
 
@@ -79,9 +81,10 @@ class RetrieverDeployment:
         texts: Sequence[str],
         composed: Sequence[Composed],
         embeddings: Vectors | None,
+        view: TaughtView,
     ) -> list[Examples]:
         """See `RetrieverStage.retrieve`."""
-        return await self._stage.retrieve(release, texts, composed, embeddings)
+        return await self._stage.retrieve(release, texts, composed, embeddings, view)
 
 
 class GeneratorDeployment:
@@ -138,6 +141,7 @@ class IngressDeployment:
         self._app = http_app(
             service,
             Streams(service, stream_limits),
+            TeachService(source.workspace, current, threads, rates, shown=args.examples),
             access,
             Upkeep(
                 current,

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Request, Security
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from retrieveall import __version__
 from retrieveall.errors import RetrieveAllError
-from serve_apps.access import Access, Caller
+from serve_apps.access import Access
+from serve_apps.callers import CallerOf
 from serve_apps.gate import Gate
 from serve_apps.metrics import Recorder
 from serve_apps.openapi_examples import (
@@ -41,6 +41,8 @@ from serve_apps.schemas import (
 )
 from serve_apps.service import TagService
 from serve_apps.stream import Streams
+from serve_apps.teach_routes import add_teaching
+from serve_apps.teaching import TeachService
 from serve_apps.upkeep import Upkeep
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -60,21 +62,11 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 _LISTING_ERRORS: dict[int | str, dict[str, Any]] = {status: _ERRORS[status] for status in (401, 403, 503)}
 
-_BEARER = HTTPBearer(auto_error=False, description="A key of `retrieveall keys create`; the gate checks it.")
-
-
-def caller_of(request: Request, _: Annotated[Any, Security(_BEARER)]) -> Caller:
-    """Returns the caller that the gate found; the scheme is there for `/docs` alone."""
-    caller: Caller = request.state.caller
-    return caller
-
-
-CallerOf = Annotated[Caller, Depends(caller_of)]
-
 
 def http_app(
     service: TagService,
     streams: Streams,
+    teaching: TeachService,
     access: Access,
     upkeep: Upkeep,
     recorder: Recorder,
@@ -86,6 +78,7 @@ def http_app(
     Args:
         service: Answers.
         streams: Answer streams.
+        teaching: Takes, lists and deletes taught examples.
         access: Knows who may ask.
         upkeep: Runs from the application's start to its end.
         recorder: Where measurements go.
@@ -110,6 +103,7 @@ def http_app(
     app.add_middleware(RequestLog, recorder=recorder)  # the last one stands outermost
     _add_error_handlers(app)
     _add_tagging(app, service, streams)
+    add_teaching(app, teaching, _ERRORS)
     _add_listings(app, service)
     _add_probes(app, service)
     add_playground(app)

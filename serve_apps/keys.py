@@ -18,6 +18,7 @@ from retrieveall.errors import ConfigError, InputError, NotFoundError
 from retrieveall.frozen import from_dict, to_dict
 from retrieveall.languages import check_language
 from retrieveall.storage import Store
+from retrieveall.taught.log import SHARED, check_namespace
 
 KEYS_FILE = "keys.json"
 KEYS_FORMAT_VERSION = 1
@@ -37,7 +38,8 @@ class KeyRecord:
         name: Whose it is, for people.
         languages: The languages it may be answered in; None for all.
         texts_per_minute: None for any number.
-        admin: May reload adapters and see replicas.
+        admin: May reload adapters, see replicas and teach shared examples.
+        namespace: Of its taught examples; None for one of its own, called by its id.
         created_at: ISO 8601 time.
         revoked_at: ISO 8601 time; None while it is good.
     """
@@ -49,6 +51,7 @@ class KeyRecord:
     languages: tuple[str, ...] | None = None
     texts_per_minute: int | None = None
     admin: bool = False
+    namespace: str | None = None
     revoked_at: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,6 +98,7 @@ class KeyFile:
         languages: Sequence[str] | None = None,
         texts_per_minute: int | None = None,
         admin: bool = False,
+        namespace: str | None = None,
     ) -> tuple[str, KeyRecord]:
         """Makes a key.
 
@@ -103,13 +107,15 @@ class KeyFile:
             created_at: ISO 8601 time.
             languages: The languages it may be answered in; None for all.
             texts_per_minute: None for any number.
-            admin: May reload adapters and see replicas.
+            admin: May reload adapters, see replicas and teach shared examples.
+            namespace: Of its taught examples; None for one of its own.
 
         Returns:
             The key itself, which is kept nowhere, and its record.
 
         Raises:
-            InputError: The name holds control characters, a language is no code, or the rate is below 1.
+            InputError: The name holds control characters, a language is no code, the rate is below 1, or the
+                namespace is no name or the shared one.
         """
         if _NAME.fullmatch(name) is None:
             raise InputError(
@@ -117,6 +123,11 @@ class KeyFile:
             )
         if texts_per_minute is not None and texts_per_minute < 1:
             raise InputError(f"{texts_per_minute} texts per minute were given; expected at least 1.")
+        if namespace is not None and check_namespace(namespace) == SHARED:
+            raise InputError(
+                f"The namespace {SHARED!r} was given, which every key sees. Name another one; --admin lets"
+                " a key teach shared examples."
+            )
         secret = self.random_secret()
         record = KeyRecord(
             id=self.random_id(),
@@ -126,6 +137,7 @@ class KeyFile:
             languages=None if languages is None else tuple(sorted(set(map(check_language, languages)))),
             texts_per_minute=texts_per_minute,
             admin=admin,
+            namespace=namespace,
         )
         with self.store.lock(_LOCK):
             self._write([*self.list(), record])

@@ -51,6 +51,31 @@ TAG_BODY: dict[str, Any] = {
     }
 }
 
+_TAUGHT = {
+    "text": _TEXT,
+    "language": "de",
+    "entities": [
+        {"start_char": 0, "end_char": 12, "label": "PER"},
+        {"start_char": 22, "end_char": 27, "label": "LOC"},
+    ],
+}
+_TAUGHT_ID = "5d0c1e7a9b3f2468"
+TEACH_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "examples": {"one": {"summary": "one sentence", "value": {"examples": [_TAUGHT]}}}
+            }
+        }
+    }
+}
+TEACH_ANSWER = {"taught_seq": "12.3", "examples": [{"id": _TAUGHT_ID, "status": "added"}]}
+EXAMPLES_ANSWER = {
+    "taught_seq": "12.3",
+    "examples": [{"id": _TAUGHT_ID, **_TAUGHT, "created_at": "2026-01-01T12:00:00+00:00"}],
+    "next": None,
+}
+
 _NDJSON = "application/x-ndjson"
 STREAM_BODY: dict[str, Any] = {
     "requestBody": {

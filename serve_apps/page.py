@@ -1,4 +1,4 @@
-"""The playground at `/`: three static files, no build step. No Ray in here."""
+"""The playground at `/`: four static files, no build step. No Ray in here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _FOLDER = Path(__file__).parent / "playground"
 _FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/playground/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/playground/teach.js": ("teach.js", "text/javascript; charset=utf-8"),
     "/playground/page.css": ("page.css", "text/css; charset=utf-8"),
 }
 POLICY = (

@@ -21,6 +21,7 @@ from retrieveall.errors import (
     RetrieveAllError,
     ServiceUnavailable,
     TooLargeError,
+    UnknownExampleError,
     UnknownKeyError,
     UnknownLanguageError,
 )
@@ -135,6 +136,12 @@ _KINDS = (
         status=409,
         code="conflict",
         what_to_do="Do as the message says.",
+    ),
+    _Kind(
+        error=UnknownExampleError,
+        status=404,
+        code="unknown_example",
+        what_to_do="`GET /v1/examples` lists those that there are.",
     ),
     _Kind(
         error=RetrieveAllError,

@@ -18,6 +18,7 @@ from retrieveall.errors import Overloaded, RetrieveAllError, ServiceUnavailable
 from retrieveall.generation import Generated, GenerationTask
 from retrieveall.routing.router import Routed
 from retrieveall.tagger import Composed, TextInput
+from retrieveall.taught.view import TaughtView
 from retrieveall.types import Examples, Span
 from serve_apps.held import Holding
 
@@ -82,9 +83,10 @@ class RemoteRetriever(_RemoteStage):
         texts: Sequence[str],
         composed: Sequence[Composed],
         embeddings: Vectors | None,
+        view: TaughtView,
     ) -> list[Examples]:
         """Finds the examples of all sentences."""
-        found: list[Examples] = await self._call("retrieve", release, texts, composed, embeddings)
+        found: list[Examples] = await self._call("retrieve", release, texts, composed, embeddings, view)
         return found
 
 

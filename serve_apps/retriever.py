@@ -9,6 +9,9 @@ from typing import Self
 from retrieveall.embedding.protocol import Vectors
 from retrieveall.opening import ReleaseRetriever, open_retriever
 from retrieveall.tagger import Composed, retrieve_examples
+from retrieveall.taught.book import TaughtBook
+from retrieveall.taught.layers import SeenTaught, TaughtLayers
+from retrieveall.taught.view import TaughtView
 from retrieveall.types import Examples
 from serve_apps.args import ServeArgs
 from serve_apps.held import Follower, HeldReleases, Holding
@@ -22,14 +25,20 @@ class RetrieverStage:
 
     Args:
         held: The retrievers by release; one that is None answers without examples.
+        taught: Taught examples, which lie over the indexes of any release.
         threads: Where they work.
         replica: Name of the replica.
     """
 
     def __init__(
-        self, held: HeldReleases[ReleaseRetriever | None], threads: Threads, *, replica: str
+        self,
+        held: HeldReleases[ReleaseRetriever | None],
+        taught: TaughtLayers,
+        threads: Threads,
+        *,
+        replica: str,
     ) -> None:
-        self._held, self._threads, self._replica = held, threads, replica
+        self._held, self._taught, self._threads, self._replica = held, taught, threads, replica
 
     @classmethod
     def open(cls, args: ServeArgs, recorder: Recorder, *, replica: str = "") -> Self:
@@ -47,7 +56,8 @@ class RetrieverStage:
         Follower(source, held, every_s=args.release_poll_s, measure=measure)
         sizes = args.retriever
         threads = Threads("retriever", sizes.threads, library_threads=sizes.library_threads)
-        return cls(held, threads, replica=replica)
+        taught = TaughtLayers(TaughtBook(source.workspace.taught, fresh_s=args.release_poll_s))
+        return cls(held, taught, threads, replica=replica)
 
     async def hold(self, release: int) -> Holding:
         """Opens a release unless it is open; returns what is held."""
@@ -60,6 +70,7 @@ class RetrieverStage:
         texts: Sequence[str],
         composed: Sequence[Composed],
         embeddings: Vectors | None,
+        view: TaughtView,
     ) -> list[Examples]:
         """Returns the examples of S sentences.
 
@@ -68,8 +79,12 @@ class RetrieverStage:
             texts: S sentences.
             composed: Their adapters, which name the index.
             embeddings: Their vectors ``(S, D)`` where the router made them.
+            view: Which taught examples are found too.
+
+        Raises:
+            ServiceUnavailable: A taught example that must be seen has not arrived here.
         """
-        return await self._threads.run(self._retrieve, release, texts, composed, embeddings)
+        return await self._threads.run(self._retrieve, release, texts, composed, embeddings, view)
 
     def _retrieve(
         self,
@@ -77,5 +92,9 @@ class RetrieverStage:
         texts: Sequence[str],
         composed: Sequence[Composed],
         embeddings: Vectors | None,
+        view: TaughtView,
     ) -> list[Examples]:
-        return retrieve_examples(self._held.get(release), texts, composed, embeddings)
+        retriever = self._held.get(release)
+        if retriever is not None:
+            retriever = retriever.seeing(SeenTaught(layers=self._taught, view=view))
+        return retrieve_examples(retriever, texts, composed, embeddings)

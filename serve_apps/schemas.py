@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from retrieveall.answer import AnswerOptions
 from retrieveall.tagger import TextInput
+from retrieveall.taught.view import SEQ_PATTERN
 
 MAX_TEXTS = 512
 
@@ -37,6 +38,11 @@ class TagOptions(Strict):
         default="codepoint", description="Unit of all offsets: Python's, or JavaScript's and Java's."
     )
     explain: bool = Field(default=False, description="Return the retrieved examples of each sentence.")
+    taught_seq: str | None = Field(
+        default=None,
+        pattern=SEQ_PATTERN,
+        description="From an answer of `/v1/examples`: be answered with what it taught, or with 503.",
+    )
 
     def options(self) -> AnswerOptions:
         """Returns the form of the answer that was asked for."""
@@ -87,6 +93,7 @@ class EntityExampleOut(Strict):
     mention: str
     label: str
     similarity: float
+    taught: str | None = Field(default=None, description="Id of the taught example it is from.")
 
 
 class MentionOut(Strict):
@@ -102,6 +109,7 @@ class ContextExampleOut(Strict):
     text: str
     similarity: float
     entities: list[MentionOut]
+    taught: str | None = Field(default=None, description="Id of the taught example that it is.")
 
 
 class ExamplesOut(Strict):

@@ -29,6 +29,7 @@ from retrieveall.tagger import (
     plan_documents,
     sentence_texts,
 )
+from retrieveall.taught.view import TaughtView
 from retrieveall.types import Examples, Route, Span
 from serve_apps import metrics
 from serve_apps.access import Caller
@@ -61,6 +62,7 @@ class Retriever(Stage, Protocol):
         texts: Sequence[str],
         composed: Sequence[Composed],
         embeddings: Vectors | None,
+        view: TaughtView,
     ) -> list[Examples]:
         """Finds the examples of all sentences."""
         ...
@@ -171,7 +173,8 @@ class TagService:
             RateLimited: The caller has sent as many texts as it may.
             Overloaded: Too many requests are in flight, or the engine is full.
             DeadlineExceeded: The request took too long.
-            ServiceUnavailable: No release is open yet, or a replica went away.
+            ServiceUnavailable: No release is open yet, a replica went away, or a taught example that the
+                request must be answered with has not arrived.
         """
         timeout_s = self._limits.timeout_s
         with self._admitted():
@@ -209,7 +212,10 @@ class TagService:
         routes = tuple(map(caller.route, routed.routes))
         composed = [compose(route, plan.adapters) for route in routes]
         with self._timed("retrieve"):
-            examples = await self._stages.retriever.retrieve(number, plan.texts, composed, routed.embeddings)
+            view = TaughtView.of(caller.namespace, request.taught_seq)
+            examples = await self._stages.retriever.retrieve(
+                number, plan.texts, composed, routed.embeddings, view
+            )
         tasks = [generation_task(t, c, e) for t, c, e in zip(plan.texts, composed, examples, strict=True)]
         with self._timed("generate"):
             answers = await self._stages.generator.generate(number, tasks, deadline_s - time.monotonic())

@@ -22,7 +22,7 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*path, name))
-        else:
+        if not hasattr(command, "commands") or command.invoke_without_command:
             yield (*path, name), command
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import retrieveall
 from retrieveall import errors
-from retrieveall.client import AsyncClient, Client, Retries, TagQuery
+from retrieveall.client import AsyncClient, Client, Retries, TagQuery, TaughtQuery
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -86,6 +86,7 @@ def test_the_body_and_the_key_are_sent_and_the_answer_returned() -> None:
         "min_score": 0.0,
         "offsets": "codepoint",
         "explain": True,
+        "taught_seq": None,
     }
 
 
@@ -109,6 +110,7 @@ def test_full_and_restarting_services_are_asked_again_after_the_seconds_they_nam
         (problem(401, "unauthorized"), errors.UnknownKeyError),
         (problem(422, "unknown_language"), errors.UnknownLanguageError),
         (problem(413, "too_large"), errors.TooLargeError),
+        (problem(404, "unknown_example"), errors.UnknownExampleError),
         (problem(504, "deadline_exceeded"), errors.DeadlineExceeded),
         (problem(429, "rate_limited", "999"), errors.RateLimited),
         (problem(500, "internal_error"), errors.RetrieveAllError),
@@ -150,6 +152,39 @@ def test_any_number_of_texts_is_tagged_in_order() -> None:
 
     assert waited == asyncio.run(collected()) == [{"release": 4, "entities": [text]} for text in texts]
     assert len(service.asked) == 30
+
+
+def test_examples_are_taught_listed_and_forgotten() -> None:
+    asked: list[tuple[str, str, object]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content) if request.content else None
+        asked.append((request.method, str(request.url.copy_with(scheme="http", host="s")), body))
+        return httpx.Response(200, json={"taught_seq": "1.0"})
+
+    lesson = {
+        "text": "Anna",
+        "language": "de",
+        "entities": [{"start_char": 0, "end_char": 4, "label": "PER"}],
+    }
+    query = TaughtQuery(language="de", after="0f", limit=7)
+
+    async def ask() -> list[object]:
+        async with AsyncClient("http://s", transport=httpx.MockTransport(answer)) as client:
+            done = [await client.teach([lesson], shared=True), await client.taught(query)]
+            return [*done, await client.forget("a/b")]
+
+    with Client("http://s", transport=httpx.MockTransport(answer)) as client:
+        waited = [client.teach([lesson], shared=True), client.taught(query), client.forget("a/b")]
+    once = list(asked)
+
+    assert waited == asyncio.run(ask()) == [{"taught_seq": "1.0"}] * 3
+    assert asked == once * 2
+    assert once == [
+        ("POST", "http://s/v1/examples", {"examples": [lesson], "shared": True, "offsets": "codepoint"}),
+        ("GET", "http://s/v1/examples?language=de&after=0f&shared=false&limit=7", None),
+        ("DELETE", "http://s/v1/examples/a%2Fb?shared=false", None),
+    ]
 
 
 def test_the_package_offers_both_clients() -> None:

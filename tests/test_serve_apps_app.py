@@ -19,6 +19,7 @@ import ray
 from retrieveall.answer import AnswerOptions, answer_body
 from retrieveall.errors import ConfigError, NotFoundError
 from retrieveall.opening import OpenOptions, open_tagger
+from retrieveall.tagger import TextInput
 from retrieveall.workspace import Workspace
 from serve_apps.app import build
 from serve_apps.args import ServeArgs
@@ -146,6 +147,31 @@ class TestOnRay:
 
         assert (far.status_code, far.json()["code"]) == (403, "forbidden")
         assert (large.status_code, large.json()["code"]) == (413, "too_large")
+
+    def test_what_is_taught_is_answered_with_until_it_is_deleted(
+        self, client: httpx.Client, workspace: Workspace
+    ) -> None:
+        text = "Zorblax Quim tanzt in Wien."
+        entities = [{"start_char": 0, "end_char": 12, "label": "ORG"}]
+        example = {"text": text, "language": "de", "entities": entities}
+        taught = client.post("/v1/examples", json={"examples": [example]}).raise_for_status().json()
+        later = [{"text": "Gestern sang Zorblax Quim.", "language": "de"}]
+        body = {"texts": later, "explain": True, "taught_seq": taught["taught_seq"]}
+        answer = client.post("/v1/tag", json=body).raise_for_status().json()
+        with open_tagger(workspace, OpenOptions(release=answer["release"], namespace="local")) as opened:
+            tagged = opened.tagger.tag([TextInput(**later[0])], explain=True)
+        expected = answer_body(answer["release"], [later[0]["text"]], tagged, AnswerOptions(explain=True))
+        example_id = taught["examples"][0]["id"]
+        gone = client.delete(f"/v1/examples/{example_id}").raise_for_status().json()
+        after = client.post("/v1/tag", json={**body, **gone}).raise_for_status()
+        early = client.post("/v1/tag", json={**body, "taught_seq": "999.0"})
+
+        assert close(answer, json.loads(json.dumps(expected)))
+        assert example_id in [
+            e.get("taught") for e in answer["results"][0]["sentences"][0]["examples"]["entity"]
+        ]
+        assert example_id not in after.text
+        assert (early.status_code, early.headers["Retry-After"]) == (503, "1")
 
     def test_every_metric_of_the_dashboard_is_exported(self, client: httpx.Client) -> None:
         client.post("/v1/tag", json={"texts": TEXTS})

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 import uvicorn
+from fastapi.responses import HTMLResponse, Response
 
 from serve_apps.page import POLICY
 from tests.test_serve_apps_service import Client, House, client, house, workspace  # noqa: F401
@@ -29,7 +30,8 @@ def test_the_page_and_its_files_are_served_without_inline_code(client: Client) -
     assert page.headers["Content-Security-Policy"] == POLICY
     assert page.headers["X-Frame-Options"] == "DENY"
     assert not re.search(r"<script(?![^>]*src=)| on\w+=| style=", page.text)
-    assert "innerHTML" not in script
+    teach = client.get("/playground/teach.js").text
+    assert "innerHTML" not in script + teach
     assert client.get("/playground/page.css").headers["Content-Type"].startswith("text/css")
     assert client.get("/playground/nothing").status_code == 404
     for name in re.findall(r'byId\("(\w+)"\)', script):
@@ -57,6 +59,50 @@ def rendered(url: str, profile: Path) -> str:
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
     command = [CHROMIUM, *flags, "--virtual-time-budget=30000", "--dump-dom", url]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+
+
+DRIVER = """
+const pause = () => new Promise((done) => setTimeout(done, 50));
+async function until(find) {
+  for (;;) {
+    const found = find();
+    if (found) return found;
+    await pause();
+  }
+}
+const form = await until(() => document.querySelector(".teach"));
+form.open = true;
+const select = await until(() => form.querySelector(".spans select"));
+select.value = "ORG";
+select.dispatchEvent(new Event("change"));
+[...form.querySelectorAll("button")].find((b) => b.textContent === "Teach").click();
+await until(() => document.querySelector(".sentence details li")?.textContent.includes("· taught"));
+document.title = document.querySelector(".sentence details li").textContent;
+document.querySelector("#taught button").click();
+await until(() => document.querySelector("#taught").textContent.startsWith("Forgotten"));
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_chromium_teaches_a_correction_and_takes_it_back(
+    client: Client,  # noqa: F811
+    url: str,
+    tmp_path: Path,
+) -> None:
+    whole = client.get("/").text
+    driven = whole.replace("</head>", '<script type="module" src="playground/drive.js"></script></head>')
+    client.app.add_api_route(
+        "/drive", lambda: HTMLResponse(driven, headers={"Content-Security-Policy": POLICY})
+    )
+    script = Response(DRIVER, media_type="text/javascript")
+    client.app.add_api_route("/playground/drive.js", lambda: script)
+    page = rendered(f"{url}/drive#text={quote('Helga Brandt fliegt nach Wien.')}", tmp_path)
+
+    assert re.search(r"<title>Helga Brandt: ORG \(1\.00\) · taught", page)
+    assert "Forgotten." in page
+    assert re.search(r'id="error" role="alert" hidden=""', page)
 
 
 @pytest.mark.slow

@@ -42,6 +42,7 @@ from serve_apps.router import RouterStage
 from serve_apps.schemas import AdaptersAnswer, ErrorBody, LanguagesAnswer, ReplicasAnswer, TagAnswer
 from serve_apps.service import Limits, Stages, TagService
 from serve_apps.stream import StreamLimits, Streams
+from serve_apps.teaching import TeachService
 from serve_apps.threads import Threads
 from serve_apps.upkeep import Upkeep
 from tests.models import tiny_tokenizer
@@ -116,7 +117,11 @@ class House:
             current, access, rates, threads, kept, in_flight=lambda: service.in_flight, every_s=60
         )
         streams = Streams(service, stream_limits or StreamLimits())
-        return Client(http_app(service, streams, access, upkeep, kept, max_body_bytes=max_body_bytes), key)
+        teaching = TeachService(
+            self.source.workspace, current, threads, rates, now=lambda: "2026-01-01T00:00:00+00:00"
+        )
+        app = http_app(service, streams, teaching, access, upkeep, kept, max_body_bytes=max_body_bytes)
+        return Client(app, key)
 
 
 @pytest.fixture(scope="module")

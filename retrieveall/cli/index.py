@@ -1,4 +1,4 @@
-"""``retrieveall index``."""
+"""``retrieveall index``; ``retrieveall index compact`` stands in `retrieveall.cli.compact`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retrieveall.cli.compact import compact
 from retrieveall.cli.flags import (
     BaseModelFlag,
     CorpusFlag,
@@ -42,6 +43,11 @@ class IndexRequest:
     gpus_per_actor: float = 0.0
 
 
+app = typer.Typer(rich_markup_mode=None)
+app.command("compact")(compact)
+
+
+@app.callback(invoke_without_command=True)
 def index(
     context: typer.Context,
     corpus: CorpusFlag = None,
@@ -77,6 +83,8 @@ def index(
       retrieveall index --corpus panx --languages nl,de
       retrieveall index --embedder lm --base-model Qwen/Qwen3-1.7B --gpus-per-actor 1
     """
+    if context.invoked_subcommand is not None:
+        return
     request = IndexRequest(
         corpus=corpus,
         languages=split_list(languages),

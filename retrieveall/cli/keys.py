@@ -33,8 +33,13 @@ def create(
         int | None, typer.Option(help="Texts that it may send. [default: any number]", min=1)
     ] = None,
     admin: Annotated[
-        bool, typer.Option("--admin", help="It may also reload adapters and see replicas.")
+        bool,
+        typer.Option("--admin", help="It may also reload adapters, see replicas and teach shared examples."),
     ] = False,
+    namespace: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Whose taught examples it sees. [default: its own alone]"),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Makes a key and prints it, once: the workspace keeps only a hash of it."""
@@ -44,6 +49,7 @@ def create(
         languages=split_list(languages) or None,
         texts_per_minute=texts_per_minute,
         admin=admin,
+        namespace=namespace,
     )
     if as_json:
         print_json({"key": key, **_shown(record)})
@@ -59,7 +65,7 @@ def list_(context: typer.Context, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json([_shown(record) for record in records])
     elif records:
-        columns = ["id", "name", "languages", "texts/min", "admin", "created", "revoked"]
+        columns = ["id", "name", "languages", "texts/min", "admin", "namespace", "created", "revoked"]
         print_table(columns, map(_row, records))
     else:
         note("There are no keys yet: retrieveall keys create NAME")
@@ -96,6 +102,7 @@ def _row(record: KeyRecord) -> list[object]:
         "all" if record.languages is None else ", ".join(record.languages),
         "any" if record.texts_per_minute is None else record.texts_per_minute,
         "admin" if record.admin else "",
+        record.namespace or record.id,
         record.created_at,
         record.revoked_at or "",
     ]

@@ -14,9 +14,8 @@ from typing import Annotated
 import typer
 
 from retrieveall import __version__
-from retrieveall.cli import adapters, corpus, gc, keys
+from retrieveall.cli import adapters, corpus, gc, index, keys
 from retrieveall.cli.evaluate import eval_
-from retrieveall.cli.index import index
 from retrieveall.cli.output import note, print_line
 from retrieveall.cli.process import set_defaults
 from retrieveall.cli.quickstart import quickstart
@@ -41,7 +40,7 @@ app = typer.Typer(
 )
 app.command("quickstart")(quickstart)
 app.add_typer(corpus.app, name="corpus")
-app.command("index")(index)
+app.add_typer(index.app, name="index")
 app.command("train")(train)
 app.command("tag")(tag)
 app.command("serve")(serve)

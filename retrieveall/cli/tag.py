@@ -83,6 +83,10 @@ class AnswerFlags:
         RoutingChoice | None, typer.Option(help="How adapters are chosen. [default: the workspace's, vote]")
     ] = None
     examples: ExamplesFlag = "on"
+    namespace: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Also find the examples taught in it, and the shared ones."),
+    ] = None
     release: ReleaseFlag = None
     threads: ThreadsFlag = 1
 
@@ -121,7 +125,13 @@ def tag(
 def _tag_files(
     context: typer.Context, texts: Sequence[str], files: FileFlags, answer: AnswerFlags, *, as_json: bool
 ) -> None:
+    if answer.namespace is not None:
+        raise InputError(
+            "--namespace was given with --input. Files are tagged by a release alone, so that a job which is"
+            " started again answers the same; `retrieveall index compact` brings shared examples into one."
+        )
     given = {**asdict(files), **asdict(answer)}
+    del given["namespace"]
     exports = split_list(given.pop("export"))
     changed = {"labels": split_list(answer.labels), "examples": answer.examples == "on"}
     request = TagFilesRequest(texts=tuple(texts), exports=exports, **{**given, **changed})
@@ -146,6 +156,7 @@ def _tag_texts(context: typer.Context, texts: Sequence[str], answer: AnswerFlags
         release=answer.release,
         routing=answer.routing,
         examples=answer.examples == "on",
+        namespace=answer.namespace,
         threads=answer.threads,
     )
     with libraries_on_stderr(), progress_bar("tagging"):

@@ -120,8 +120,19 @@ def _named(workspace: Workspace, kept: Iterable[Release]) -> set[tuple[Kind, str
         for language, entry in release.languages.items():
             named.add(("adapter", entry.adapter))
             if entry.index is not None:
-                named.add(("index", f"{language}/{entry.index}"))
+                named |= {
+                    ("index", f"{language}/{digest}") for digest in _parts(workspace, language, entry.index)
+                }
     return named
+
+
+def _parts(workspace: Workspace, language: str, digest: str) -> Iterable[str]:
+    """Yields an index and those that it is made of, see `retrieveall.retrieval.manifest.Folded`."""
+    yield digest
+    manifest = f"{language}/{digest}/{INDEX_MARKER}"
+    if workspace.indexes.exists(manifest):
+        folded = workspace.indexes.read_json(manifest).get("folded")
+        yield from (folded["index"], folded["taught"]) if folded else ()
 
 
 def _artefacts(workspace: Workspace, named: set[tuple[Kind, str]]) -> Iterable[tuple[Garbage, float | None]]:

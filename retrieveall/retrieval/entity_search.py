@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from retrieveall.retrieval.candidates import candidate_spans, name_runs
-from retrieveall.retrieval.keys import fold_space, surface_keys
+from retrieveall.retrieval.keys import Keys, fold_space, surface_keys
 from retrieveall.retrieval.neighbourhood import N_MAX, Ranked, ranked
 from retrieveall.retrieval.rows import EntityRows, Rows
 from retrieveall.text.units import split_units
@@ -51,54 +52,85 @@ class Hit:
     source: int
 
 
+Hits: TypeAlias = tuple[Hit, ...]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SpanQueries:
-    """What is asked of the entity index for one sentence.
+class Surfaces:
+    """The short runs of a sentence with their keys: the same for every index that is searched.
 
     Attributes:
-        exact: Hits of the look-up.
-        spans: Spans for the vector search.
-        excluded: Context rows that equal the sentence to exclude.
-        dropped: Entity rows that stand in no other sentence, ascending.
+        spans: S runs.
+        keys: The key of each run's surface, uint64 ``(S,)``.
     """
 
-    exact: tuple[Hit, ...]
+    text: str
+    units: tuple[Span, ...]
     spans: tuple[Span, ...]
-    excluded: Rows
-    dropped: Rows
+    keys: Keys
+
+    @classmethod
+    def of(cls, text: str) -> Surfaces:
+        """Cuts a sentence into its short runs."""
+        units = split_units(text)
+        spans = tuple(candidate_spans(text, units))
+        keys = surface_keys(text[span.start_char : span.end_char] for span in spans)
+        return cls(text=text, units=units, spans=spans, keys=keys)
 
 
-def span_queries(text: str, rows: EntityRows, excluded: Rows) -> SpanQueries:
-    """Looks all short runs of a sentence up, and names the runs that are worth a vector search."""
-    units = split_units(text)
-    exact = _look_up(text, candidate_spans(text, units), rows, excluded)
-    spans = name_runs(text, units, at_most=MAX_QUERIES, taken={hit.span for hit in exact})
-    return SpanQueries(
-        exact=tuple(exact), spans=tuple(spans), excluded=excluded, dropped=rows.only_in(excluded)
-    )
+def look_up(surfaces: Surfaces, rows: EntityRows, excluded: Rows) -> Hits:
+    """Looks all short runs of a sentence up.
+
+    Args:
+        surfaces: The sentence.
+        rows: Where.
+        excluded: Context rows that are left out.
+    """
+    which, found = rows.with_keys(surfaces.keys)
+    by_span: dict[Span, list[tuple[int, Rows]]] = defaultdict(list)
+    for place, row in zip(which.tolist(), found.tolist(), strict=True):
+        left = _left(rows.sources(row), excluded)
+        if len(left):
+            by_span[surfaces.spans[place]].append((row, left))
+    hits: list[Hit] = []
+    for span in outermost(by_span):
+        surface = surfaces.text[span.start_char : span.end_char]
+        hits += _labels_shown(surface, span, by_span[span], rows, len(excluded))
+    return tuple(hits)
+
+
+def fuzzy_spans(surfaces: Surfaces, exact: Iterable[Hit]) -> list[Span]:
+    """Names the runs of a sentence that are worth a vector search beside what the look-up found."""
+    taken = {hit.span for hit in exact}
+    return name_runs(surfaces.text, surfaces.units, at_most=MAX_QUERIES, taken=taken)
 
 
 def fuzzy_hits(
-    span: Span, found: Rows, similarities: Sequence[float], rows: EntityRows, queries: SpanQueries
-) -> list[Hit]:
-    """Turns one span's search result, best first, into at most ``SPAN_POOL`` hits."""
-    dropped = set(queries.dropped.tolist())
-    kept = [
-        (row, s)
-        for row, s in zip(found.tolist(), similarities, strict=True)
-        if row >= 0 and row not in dropped
-    ]
+    span: Span, found: Rows, similarities: Sequence[float], rows: EntityRows, excluded: Rows, dropped: Rows
+) -> Hits:
+    """Turns one span's search result into at most ``SPAN_POOL`` hits.
+
+    Args:
+        span: What was searched for.
+        found: Entity rows, best first, -1 where there are no more.
+        similarities: Their cosines.
+        rows: The entity rows.
+        excluded: Context rows that are left out.
+        dropped: Entity rows that stand in no other sentence.
+    """
+    gone = set(dropped.tolist())
+    kept = [(r, s) for r, s in zip(found.tolist(), similarities, strict=True) if r >= 0 and r not in gone]
     hits = []
     for row, similarity in kept[:SPAN_POOL]:
-        left = _left(rows.sources(row), queries.excluded)
+        left = _left(rows.sources(row), excluded)
         hits.append(_hit(row, min(similarity, _OTHER_CASE), span, len(left), len(left), int(left[0])))
-    return hits
+    return tuple(hits)
 
 
 def rank_hits(hits: Iterable[Hit], rows: EntityRows) -> Ranked:
     """Orders hits by similarity, span length, frequency; each (mention, label) stands once."""
     best: dict[tuple[str, str], Hit] = {}
-    for hit in sorted(hits, key=_strength):
+    for hit in sorted(hits, key=strength):
         best.setdefault((fold_space(rows.mention(hit.row)), rows.label(hit.row)), hit)
     kept = list(best.values())
     similarities = np.array([hit.similarity for hit in kept], np.float32)
@@ -111,26 +143,13 @@ def rank_hits(hits: Iterable[Hit], rows: EntityRows) -> Ranked:
     )
 
 
-def _strength(hit: Hit) -> tuple[float, int, int, int, int, int]:
+def strength(hit: Hit) -> tuple[float, int, int, int, int, int]:
+    """Returns what hits are ordered by, strongest first."""
     length = hit.span.end_char - hit.span.start_char
     return -hit.similarity, -length, -hit.surface_frequency, hit.span.start_char, -hit.frequency, hit.row
 
 
-def _look_up(text: str, spans: Sequence[Span], rows: EntityRows, excluded: Rows) -> list[Hit]:
-    surfaces = [text[span.start_char : span.end_char] for span in spans]
-    which, found = rows.with_keys(surface_keys(surfaces))
-    by_span: dict[Span, list[tuple[int, Rows]]] = defaultdict(list)
-    for place, row in zip(which.tolist(), found.tolist(), strict=True):
-        left = _left(rows.sources(row), excluded)
-        if len(left):
-            by_span[spans[place]].append((row, left))
-    hits = []
-    for span in _outermost(by_span):
-        hits += _labels_shown(text[span.start_char : span.end_char], span, by_span[span], rows, len(excluded))
-    return hits
-
-
-def _outermost(spans: Iterable[Span]) -> list[Span]:
+def outermost(spans: Iterable[Span]) -> list[Span]:
     """Leaves out spans that lie inside a longer one; input and output in order of appearance."""
     kept: list[Span] = []
     for span in sorted(spans, key=lambda s: (s.start_char, -s.end_char)):

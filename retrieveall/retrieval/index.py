@@ -5,7 +5,9 @@ Axes: N sentences, D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,13 @@ from retrieveall.errors import IncompatibleArtefactError, NotFoundError
 from retrieveall.folders import fetch_folder
 from retrieveall.retrieval.entity_search import (
     SPAN_POOL,
-    SpanQueries,
+    Hit,
+    Hits,
+    Surfaces,
     fuzzy_hits,
+    fuzzy_spans,
+    look_up,
     rank_hits,
-    span_queries,
 )
 from retrieveall.retrieval.keys import sentence_key
 from retrieveall.retrieval.manifest import MANIFEST, IndexManifest
@@ -37,7 +42,7 @@ from retrieveall.retrieval.neighbourhood import (
 from retrieveall.retrieval.rows import CONTEXT_SCHEMA, ENTITY_SCHEMA, ContextRows, EntityRows, Rows
 from retrieveall.retrieval.shards import ShardSet
 from retrieveall.storage import Store
-from retrieveall.types import Examples
+from retrieveall.types import Examples, Span
 
 CONTEXT_POOL = 32
 """Context rows over whose similarities the dynamic threshold is taken."""
@@ -54,6 +59,7 @@ class LanguageIndex:
         context_shards: Vectors of the context rows.
         entity_shards: Vectors of the entity rows.
         embedder: What made the vectors.
+        folded: The taught sentences that were folded into the index, see `retrieveall.taught.compact`.
     """
 
     def __init__(
@@ -64,12 +70,25 @@ class LanguageIndex:
         context_shards: ShardSet,
         entity_shards: ShardSet,
         embedder: Embedder,
+        folded: FoldedIndex | None = None,
     ) -> None:
         self.contexts = contexts
         self.entities = entities
         self.context_shards = context_shards
         self.entity_shards = entity_shards
         self.embedder = embedder
+        self.folded = folded
+
+    def under(self, folded: FoldedIndex) -> LanguageIndex:
+        """Returns the same index with taught sentences folded into it; the shards are shared."""
+        return LanguageIndex(
+            contexts=self.contexts,
+            entities=self.entities,
+            context_shards=self.context_shards,
+            entity_shards=self.entity_shards,
+            embedder=self.embedder,
+            folded=folded,
+        )
 
     @classmethod
     def open(cls, store: Store, manifest: IndexManifest, embedder: Embedder) -> LanguageIndex:
@@ -110,9 +129,59 @@ class LanguageIndex:
         excluded = [_NONE if t is None else self.contexts.with_key(sentence_key(t)) for t in exclude or ()]
         excluded = excluded or [_NONE] * len(texts)
         vectors = self.embedder.embed_texts(texts) if embeddings is None else embeddings
-        contexts = self._context(vectors, excluded)
-        entities = self._entity(texts, excluded)
-        return [Neighbourhood(context=c, entity=e) for c, e in zip(contexts, entities, strict=True)]
+        surfaces = [Surfaces.of(text) for text in texts]
+        exact = self.look_up(surfaces, excluded)
+        spans = [fuzzy_spans(one, hits) for one, hits in zip(surfaces, exact, strict=True)]
+        fuzzy = self.near(spans, embed_spans(self.embedder, texts, spans), excluded)
+        return [
+            Neighbourhood(context=self._distinct(*nearest), entity=rank_hits((*found, *near), self.entities))
+            for nearest, found, near in zip(self.nearest(vectors, excluded), exact, fuzzy, strict=True)
+        ]
+
+    def nearest(self, vectors: Vectors, excluded: Sequence[Rows]) -> list[tuple[Rows, Vectors]]:
+        """Finds the context rows nearest to N sentences: at most ``CONTEXT_POOL`` rows and their cosines.
+
+        Args:
+            vectors: Of the sentences ``(N, D)``, N at least one.
+            excluded: For each the context rows that are left out.
+        """
+        k = CONTEXT_POOL + max(map(len, excluded))
+        similarities, rows = self.context_shards.search(np.ascontiguousarray(vectors, np.float32), k)
+        found = []
+        for row, similarity, gone in zip(rows, similarities, excluded, strict=True):
+            good = (row >= 0) & ~np.isin(row, gone)
+            found.append((row[good][:CONTEXT_POOL], similarity[good][:CONTEXT_POOL]))
+        return found
+
+    def look_up(self, surfaces: Sequence[Surfaces], excluded: Sequence[Rows]) -> list[Hits]:
+        """Looks the short runs of N sentences up.
+
+        Args:
+            surfaces: N sentences.
+            excluded: For each the context rows that are left out.
+        """
+        return [look_up(one, self.entities, gone) for one, gone in zip(surfaces, excluded, strict=True)]
+
+    def near(self, spans: Sequence[Sequence[Span]], vectors: Vectors, excluded: Sequence[Rows]) -> list[Hits]:
+        """Finds the mentions nearest to spans of N sentences, at most ``SPAN_POOL`` for each span.
+
+        Args:
+            spans: N sequences, M spans in all.
+            vectors: Of the spans ``(M, D)``.
+            excluded: For each sentence the context rows that are left out.
+        """
+        if not len(vectors):
+            return [()] * len(spans)
+        dropped = [self.entities.only_in(gone) for gone in excluded]
+        found = zip(*self.entity_shards.search(vectors, SPAN_POOL + max(map(len, dropped))), strict=True)
+        answers = []
+        for some, gone, rest in zip(spans, excluded, dropped, strict=True):
+            hits: list[Hit] = []
+            for span in some:
+                similarities, rows = next(found)
+                hits += fuzzy_hits(span, rows, similarities.tolist(), self.entities, gone, rest)
+            answers.append(tuple(hits))
+        return answers
 
     def examples(
         self,
@@ -139,44 +208,36 @@ class LanguageIndex:
         """Turns what was found for a sentence into examples (see neighbourhood.py)."""
         return select(found, self.contexts, self.entities, n=n, m=m, threshold_lambda=threshold_lambda)
 
-    def _context(self, vectors: Vectors, excluded: Sequence[Rows]) -> list[Ranked]:
-        k = CONTEXT_POOL + max(map(len, excluded))
-        similarities, rows = self.context_shards.search(np.ascontiguousarray(vectors, np.float32), k)
-        return [
-            self._distinct(row, similarity, gone)
-            for row, similarity, gone in zip(rows, similarities, excluded, strict=True)
-        ]
-
-    def _distinct(self, rows: Rows, similarities: Vectors, excluded: Rows) -> Ranked:
-        """Leaves out excluded rows and, in the list shown, sentences that stand there already."""
-        good = (rows >= 0) & ~np.isin(rows, excluded)
-        rows, similarities = rows[good][:CONTEXT_POOL], similarities[good][:CONTEXT_POOL]
+    def _distinct(self, rows: Rows, similarities: Vectors) -> Ranked:
+        """Leaves out, in the list shown, sentences that stand there already."""
         first = np.sort(np.unique(self.contexts.keys[rows], return_index=True)[1])
         return ranked(rows[first], similarities[first], rows[first], candidates=similarities, at_most=M_MAX)
 
-    def _entity(self, texts: Sequence[str], excluded: Sequence[Rows]) -> list[Ranked]:
-        queries = [
-            span_queries(text, self.entities, gone) for text, gone in zip(texts, excluded, strict=True)
-        ]
-        fuzzy = iter(self._search_spans(texts, queries))
-        answers = []
-        for query in queries:
-            hits = list(query.exact)
-            for span in query.spans:
-                similarities, rows = next(fuzzy)
-                hits += fuzzy_hits(span, rows, similarities.tolist(), self.entities, query)
-            answers.append(rank_hits(hits, self.entities))
-        return answers
 
-    def _search_spans(
-        self, texts: Sequence[str], queries: Sequence[SpanQueries]
-    ) -> list[tuple[Vectors, Rows]]:
-        if not any(query.spans for query in queries):
-            return []
-        vectors = self.embedder.embed_mentions(texts, [query.spans for query in queries])
-        k = SPAN_POOL + max(len(query.dropped) for query in queries)
-        similarities, rows = self.entity_shards.search(vectors, k)
-        return list(zip(similarities, rows, strict=True))
+def embed_spans(embedder: Embedder, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> Vectors:
+    """Embeds spans of N sentences, M in all, where there are any: ``(M, D)``."""
+    if any(spans):
+        return embedder.embed_mentions(texts, spans)
+    return np.empty((0, embedder.dimensions), np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldedIndex:
+    """The taught sentences that were folded into an index: an index of their own beside its shards.
+
+    Attributes:
+        index: What is searched.
+        seq: Number of the last shared call whose examples are in it.
+    """
+
+    index: LanguageIndex
+    seq: int
+
+    @cached_property
+    def row_of(self) -> Mapping[str, int]:
+        """Context row by the id of a taught example."""
+        contexts = self.index.contexts
+        return {contexts.sentence_id(row): row for row in range(len(contexts))}
 
 
 def read_manifest(store: Store, language: str, digest: str) -> IndexManifest:
@@ -195,13 +256,14 @@ def read_manifest(store: Store, language: str, digest: str) -> IndexManifest:
 
 
 def list_indexes(store: Store, language: str | None = None) -> list[IndexManifest]:
-    """Returns the manifests of all finished indexes, by language and digest."""
-    return [
+    """Returns the manifests of all finished indexes with shards of their own, by language and digest."""
+    found = [
         read_manifest(store, code, digest)
         for code in (store.list() if language is None else (language,))
         for digest in store.list(code)
         if store.exists(f"{code}/{digest}/{MANIFEST}")
     ]
+    return [manifest for manifest in found if manifest.folded is None]
 
 
 def corpus_indexes(store: Store, corpus: str) -> dict[str, str]:

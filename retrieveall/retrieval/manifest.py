@@ -38,6 +38,21 @@ class IndexOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Folded:
+    """What an index is joined of that taught sentences were folded into: it has no shards of its own.
+
+    Attributes:
+        index: Digest of the index of the corpus.
+        taught: Digest of the index of the taught sentences.
+        seq: Number of the last shared call whose examples are in it.
+    """
+
+    index: str
+    taught: str
+    seq: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class IndexManifest:
     """One index of one language.
 
@@ -52,6 +67,8 @@ class IndexManifest:
         shards: Shard files per granularity.
         statistics: What the neighbours look like: how many survive the threshold, how often one
             holds a gold mention.
+        folded: Where its shards are, if taught sentences were folded into it; rows and shards are then those
+            of the corpus.
     """
 
     language: str
@@ -65,8 +82,14 @@ class IndexManifest:
     rows: Mapping[str, int]
     shards: Mapping[str, int]
     statistics: Mapping[str, float] = field(default_factory=dict)
+    folded: Folded | None = None
     metric: str = METRIC
     format_version: int = FORMAT_VERSION
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Digests of the indexes with shards that it is made of: the corpus's first."""
+        return (self.digest,) if self.folded is None else (self.folded.index, self.folded.taught)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the manifest as plain JSON types."""
@@ -84,7 +107,14 @@ class IndexManifest:
                 f"The index manifest has format version {values.get('format_version')}, this program reads"
                 f" {FORMAT_VERSION}. Build the index again: retrieveall index."
             )
-        return cls(**{**values, "options": IndexOptions(**values["options"])})
+        folded = values.get("folded")
+        return cls(
+            **{
+                **values,
+                "options": IndexOptions(**values["options"]),
+                "folded": Folded(**folded) if folded else None,
+            }
+        )
 
 
 def index_digest(*, language: str, corpus_digest: str, embedder_digest: str, options: IndexOptions) -> str:

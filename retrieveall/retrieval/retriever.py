@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from retrieveall.embedding.protocol import Embedder, Vectors
 from retrieveall.embedding.spec import EmbedderSpec, load_embedder
 from retrieveall.errors import IncompatibleArtefactError, NotFoundError
-from retrieveall.retrieval.index import LanguageIndex, read_manifest
+from retrieveall.retrieval.index import FoldedIndex, LanguageIndex, read_manifest
+from retrieveall.retrieval.layers import Layer, index_layers, layered_examples
 from retrieveall.retrieval.manifest import IndexManifest
 from retrieveall.retrieval.neighbourhood import DEFAULT_LAMBDA, DEFAULT_M, DEFAULT_N
 from retrieveall.storage import Store
@@ -19,21 +20,21 @@ class Retriever:
 
     Args:
         indexes: Opened indexes by language, all of one embedder.
-        digests: Their digests, where they were opened from a store.
+        parts: The indexes with shards that they are made of, by digest, where they were opened from a store.
 
     Raises:
         IncompatibleArtefactError: The indexes were made with different embedders.
     """
 
     def __init__(
-        self, indexes: Mapping[str, LanguageIndex], digests: Mapping[str, str] | None = None
+        self, indexes: Mapping[str, LanguageIndex], parts: Mapping[str, LanguageIndex] | None = None
     ) -> None:
         made_by = {language: index.embedder.digest for language, index in indexes.items()}
         if len(set(made_by.values())) > 1:
             raise IncompatibleArtefactError(
                 f"Indexes of different embedders were given: {made_by}. Build them again with one embedder."
             )
-        self.indexes, self.digests = dict(indexes), dict(digests or {})
+        self.indexes, self.parts = dict(indexes), dict(parts or {})
 
     @classmethod
     def open(
@@ -56,22 +57,18 @@ class Retriever:
             NotFoundError: An index does not exist.
             IncompatibleArtefactError: An index was made with another embedder.
         """
-        kept = {} if held is None else held._with(digests)
-        wanted = {code: digest for code, digest in digests.items() if code not in kept}
-        manifests = {code: read_manifest(store, code, digest) for code, digest in wanted.items()}
-        if embedder is None and manifests:
-            embedder = _embedder_of(next(iter(manifests.values())), held)
-        opened = {
-            code: LanguageIndex.open(store, manifest, embedder)
-            for code, manifest in manifests.items()
-            if embedder is not None
-        }
-        indexes = {**kept, **opened}
-        return cls({code: indexes[code] for code in digests}, digests)
-
-    def _with(self, digests: Mapping[str, str]) -> dict[str, LanguageIndex]:
-        """Returns the open indexes of these digests."""
-        return {code: self.indexes[code] for code, d in digests.items() if self.digests.get(code) == d}
+        manifests = {code: read_manifest(store, code, digest) for code, digest in digests.items()}
+        kept = {} if held is None else held.parts
+        parts: dict[str, LanguageIndex] = {}
+        for code, manifest in manifests.items():
+            for digest in manifest.parts:
+                if digest in kept:
+                    parts[digest] = kept[digest]
+                    continue
+                embedder = embedder or _embedder_of(manifest, held)
+                part = manifest if digest == manifest.digest else read_manifest(store, code, digest)
+                parts[digest] = LanguageIndex.open(store, part, embedder)
+        return cls({code: _joined(manifest, parts) for code, manifest in manifests.items()}, parts)
 
     def retrieve(
         self,
@@ -119,13 +116,36 @@ class Retriever:
         threshold_lambda: float = DEFAULT_LAMBDA,
         exclude_texts: Sequence[str | None] | None = None,
         embeddings: Vectors | None = None,
+        layers: Sequence[Layer] | None = None,
     ) -> list[Examples]:
-        """Returns the examples of N sentences of one language; see `retrieve`."""
+        """Returns the examples of N sentences of one language; see `retrieve`.
+
+        Args:
+            language: Whose index is searched.
+            texts: N sentences.
+            n: Most entity examples.
+            m: Most context examples.
+            threshold_lambda: λ of the dynamic threshold.
+            exclude_texts: For each a sentence whose own rows are left out, or None.
+            embeddings: Their vectors ``(N, D)`` where the caller has them.
+            layers: What is searched instead of the index as it is, strongest first; see `index_layers`.
+        """
         index = self.indexes.get(language)
         if index is None:
             known = ", ".join(sorted(self.indexes)) or "none"
             raise NotFoundError(
                 f"There is no index of {language!r}. Open: {known}. Build it: retrieveall index."
+            )
+        stack = index_layers(index) if layers is None else layers
+        if len(stack) > 1:
+            return layered_examples(
+                stack,
+                texts,
+                n=n,
+                m=m,
+                threshold_lambda=threshold_lambda,
+                embeddings=embeddings,
+                exclude=exclude_texts,
             )
         return index.examples(
             texts,
@@ -135,6 +155,14 @@ class Retriever:
             embeddings=embeddings,
             exclude=exclude_texts,
         )
+
+
+def _joined(manifest: IndexManifest, parts: Mapping[str, LanguageIndex]) -> LanguageIndex:
+    """Puts an index together from its opened parts."""
+    own = parts[manifest.parts[0]]
+    if manifest.folded is None:
+        return own
+    return own.under(FoldedIndex(index=parts[manifest.folded.taught], seq=manifest.folded.seq))
 
 
 def _embedder_of(manifest: IndexManifest, held: Retriever | None) -> Embedder:

@@ -1,7 +1,11 @@
 // The playground: one text in, its entities highlighted. Everything is put into the page as text, never as HTML.
 
+import { corrector } from "./teach.js";
+
 const byId = (id) => document.getElementById(id);
 const form = byId("form"), text = byId("text"), key = byId("key"), language = byId("language"), explain = byId("explain");
+let labels = {}; // by language
+let taughtSeq = null; // of what was taught last: answers must have seen it
 
 function element(name, className, ...children) {
   const made = document.createElement(name);
@@ -10,10 +14,10 @@ function element(name, className, ...children) {
   return made;
 }
 
-async function ask(path, body) {
+async function ask(path, body, method = body ? "POST" : "GET") {
   const headers = key.value ? { Authorization: `Bearer ${key.value}` } : {};
-  const options = body ? { method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) } : { headers };
-  const response = await fetch(path, options);
+  if (body) headers["Content-Type"] = "application/json";
+  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
   const answer = await response.json();
   if (!response.ok) throw new Error(`${answer.message}\n${answer.what_to_do}`);
   return answer;
@@ -51,10 +55,11 @@ function highlighted(whole, start, end, entities) {
 }
 
 function exampleItems(examples) {
-  const mentions = examples.entity.map((e) => `${e.mention}: ${e.label} (${e.similarity.toFixed(2)})`);
+  const origin = (example) => (example.taught ? " · taught" : "");
+  const mentions = examples.entity.map((e) => `${e.mention}: ${e.label} (${e.similarity.toFixed(2)})${origin(e)}`);
   const sentences = examples.context.map((c) => {
     const inside = c.entities.map((e) => `${e.text}: ${e.label}`).join(", ");
-    return `${c.text} (${c.similarity.toFixed(2)})${inside ? " · " + inside : ""}`;
+    return `${c.text} (${c.similarity.toFixed(2)})${inside ? " · " + inside : ""}${origin(c)}`;
   });
   return [...mentions, ...sentences].map((line) => {
     const item = element("li", "", line);
@@ -70,8 +75,41 @@ function sentenceCard(whole, sentence, entities) {
     highlighted(whole, sentence.start_char, sentence.end_char, entities), element("div", "about", about));
   const details = element("details", "", element("summary", "", "why"), element("div", "", `languages: ${ranking}`));
   if (sentence.examples) details.append(element("ul", "", ...exampleItems(sentence.examples)));
-  card.append(details);
+  const moved = entities.map((e) => ({ ...e, start_char: e.start_char - sentence.start_char, end_char: e.end_char - sentence.start_char }));
+  card.append(details, correction(whole.slice(sentence.start_char, sentence.end_char), sentence.language, moved));
   return card;
+}
+
+const correction = corrector(element, (code) => labels[code] ?? [], (example) => change(async () => {
+  const { taught_seq, examples } = await ask("v1/examples", { examples: [example], offsets: "utf16" });
+  tellTaught("Taught.", examples[0].id);
+  return taught_seq;
+}));
+
+// Teaches or forgets something, then tags the text again.
+async function change(act) {
+  try {
+    taughtSeq = await act();
+  } catch (error) {
+    tell(error);
+    return;
+  }
+  await tag();
+}
+
+function tellTaught(words, id) {
+  const place = byId("taught");
+  place.hidden = false;
+  place.replaceChildren(`${words} `);
+  if (!id) return;
+  const undo = element("button", "", "Undo");
+  undo.type = "button";
+  undo.addEventListener("click", () => change(async () => {
+    const { taught_seq } = await ask(`v1/examples/${id}`, null, "DELETE");
+    tellTaught("Forgotten.", null);
+    return taught_seq;
+  }));
+  place.append(undo);
 }
 
 function show(whole, answer) {
@@ -91,6 +129,7 @@ async function tag() {
   const whole = text.value;
   const item = language.value ? { text: whole, language: language.value } : whole;
   const body = { texts: [item], offsets: "utf16", explain: explain.checked };
+  if (taughtSeq) body.taught_seq = taughtSeq;
   byId("send").disabled = true;
   try {
     show(whole, await ask("v1/tag", body));
@@ -108,6 +147,7 @@ async function listLanguages() {
   try {
     const { release, languages } = await ask("v1/languages");
     byId("release").textContent = `Release ${release}`;
+    labels = Object.fromEntries(languages.map((row) => [row.language, row.labels]));
     language.replaceChildren(language.options[0], ...languages.map((row) => new Option(`${row.language} (${row.labels.join(", ")})`, row.language)));
     tell(null);
   } catch (error) {
@@ -118,7 +158,7 @@ async function listLanguages() {
 form.addEventListener("submit", (event) => { event.preventDefault(); tag(); });
 document.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); tag(); } });
 byId("copy").addEventListener("click", () => navigator.clipboard.writeText(byId("curl").textContent));
-key.addEventListener("change", () => { sessionStorage.setItem("key", key.value); listLanguages(); });
+key.addEventListener("change", () => { sessionStorage.setItem("key", key.value); taughtSeq = null; listLanguages(); });
 
 key.value = sessionStorage.getItem("key") ?? "";
 const linked = new URLSearchParams(location.hash.slice(1)).get("text"); // `#text=…` is tagged at once
