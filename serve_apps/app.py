@@ -128,7 +128,7 @@ class IngressDeployment:
             max_in_flight=args.max_requests_in_flight,
             max_text_chars=args.max_text_chars,
         )
-        access = Access(KeyFile(store=source.workspace.store) if args.keys == "required" else None)
+        access = Access(KeyFile(store=source.store) if args.keys == "required" else None)
         service = TagService(current, stages, threads, limits=limits, rates=rates, recorder=recorder)
         stream_limits = StreamLimits(
             max_streams=args.max_streams,
@@ -158,13 +158,7 @@ class IngressDeployment:
 
 
 def build(args: ServeArgs) -> Application:
-    """Returns the application for a workspace.
-
-    Raises:
-        NotFoundError: There is no workspace, or no such release in it.
-        IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
-        ConfigError: The workspace has no base model yet.
-    """
+    """Returns the application for a workspace that need not be there yet; `/readyz` says what is missing."""
     args = located(args)
     return _deployment("ingress", serve.ingress()(IngressDeployment), args.ingress).bind(
         args,

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 from retrieveall.errors import (
+    BrokenArtefactError,
     ConflictError,
     DeadlineExceeded,
     EngineClosed,
@@ -123,6 +124,12 @@ _KINDS = (
         status=503,
         code="unavailable",
         what_to_do="Send the request again after the seconds in Retry-After.",
+    ),
+    _Kind(
+        error=BrokenArtefactError,
+        status=503,
+        code="broken_language",
+        what_to_do="Ask for other languages, or tell whoever runs the service; `/readyz` says more.",
     ),
     _Kind(
         error=EngineClosed,

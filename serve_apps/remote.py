@@ -59,7 +59,12 @@ class _RemoteStage:
         return holding
 
     async def _call(self, method: str, *args: Any) -> Any:
-        return await answer_of(getattr(self._handle, method).remote(*args), self._name)
+        """Asks a replica, and one other where it dies: asking twice changes nothing."""
+        remote = getattr(self._handle, method)
+        try:
+            return await answer_of(remote.remote(*args), self._name)
+        except ServiceUnavailable:
+            return await answer_of(remote.remote(*args), self._name)
 
 
 class RemoteRouter(_RemoteStage):

@@ -39,7 +39,14 @@ from serve_apps.opened import ReleaseSource
 from serve_apps.rates import TextRates
 from serve_apps.retriever import RetrieverStage
 from serve_apps.router import RouterStage
-from serve_apps.schemas import AdaptersAnswer, ErrorBody, LanguagesAnswer, ReplicasAnswer, TagAnswer
+from serve_apps.schemas import (
+    AdaptersAnswer,
+    ErrorBody,
+    LanguagesAnswer,
+    ReadyAnswer,
+    ReplicasAnswer,
+    TagAnswer,
+)
 from serve_apps.service import Limits, Stages, TagService
 from serve_apps.stream import StreamLimits, Streams
 from serve_apps.threads import Threads
@@ -300,7 +307,8 @@ def test_listings_and_probes(house: House, client: Client) -> None:
     assert all(row.examples and row.labels == ["PER", "LOC", "ORG"] for row in languages.languages)
     assert {row.digest for row in adapters.adapters} == {a.digest for a in house.opened.adapters.values()}
     assert client.get("/healthz").json() == {"status": "alive"}
-    assert client.get("/readyz").json() == {"status": "ready", "release": 1}
+    ready = ReadyAnswer.model_validate_json(client.get("/readyz").content)
+    assert (ready.status, ready.release, ready.problem, ready.faults) == ("ready", 1, None, {})
 
 
 class Away(Failing):
