@@ -43,6 +43,7 @@ from serve_apps.schemas import (
 )
 from serve_apps.service import TagService
 from serve_apps.stream import Streams
+from serve_apps.tracing import Traced
 from serve_apps.upkeep import Upkeep
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -109,7 +110,8 @@ def http_app(
         " retrieved examples.",
     )
     app.add_middleware(Gate, access=access, max_body_bytes=max_body_bytes)
-    app.add_middleware(RequestLog, recorder=recorder)  # the last one stands outermost
+    app.add_middleware(RequestLog, recorder=recorder)
+    app.add_middleware(Traced)  # the last one stands outermost
     _add_error_handlers(app)
     _add_tagging(app, service, streams)
     _add_listings(app, service)

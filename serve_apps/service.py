@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ from serve_apps.metrics import Recorder, timed
 from serve_apps.rates import TextRates
 from serve_apps.schemas import TagRequest
 from serve_apps.threads import Threads
+from serve_apps.tracing import span
 
 
 class Router(Stage, Protocol):
@@ -214,8 +215,10 @@ class TagService:
         with self._timed("answer"):
             return await self._threads.run(self._body, request, plan, routes, composed, answers, examples)
 
-    def _timed(self, stage: str) -> AbstractContextManager[None]:
-        return timed(self._recorder, metrics.STAGE_SECONDS, stage=stage)
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        with timed(self._recorder, metrics.STAGE_SECONDS, stage=stage), span(stage):
+            yield
 
     def _plan(self, request: TagRequest, opened: OpenRelease, caller: Caller) -> Plan:
         adapters = caller.served(opened.adapters)

@@ -62,6 +62,11 @@ MIXED = [
 ]
 
 
+ODD = ["Anna", " ", "\n", "\r\n", "\x00", "\ufeff", "\u200b", "\u202e", "e\u0301", "Ǆ", "ﬁ", "İ", "ß", "!",
+       "👩\u200d👩", "🇩🇪", "𝔄", "王", "。", "สวัสดี", "שלום", "\u2028", "."]  # fmt: skip
+"""What breaks offsets: joiners, marks, letters that change their length, planes beyond the first."""
+
+
 @dataclass(frozen=True)
 class Client:
     """Asks an application without a socket, each request in an event loop of its own."""
@@ -133,6 +138,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def house(workspace: Workspace) -> Iterator[House]:
+    yield from opened_house(workspace)
+
+
+def opened_house(workspace: Workspace) -> Iterator[House]:
     args = ServeArgs(workspace=workspace.uri, release=1)
     source = ReleaseSource.of(args)
     opened = source.read(1)
@@ -185,15 +194,27 @@ def test_the_body_is_the_in_process_taggers(house: House, client: Client) -> Non
     TagAnswer.model_validate(answer)
 
 
-@settings(max_examples=25)
-@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=3))
+TEXTS = st.lists(
+    st.text(st.characters(codec="utf-8"), max_size=60)
+    | st.lists(st.sampled_from(ODD), max_size=12).map("".join),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=50)
+@given(TEXTS)
 def test_any_unicode_is_tagged_with_offsets_of_what_was_sent(client: Client, texts: list[str]) -> None:
     response = client.post("/v1/tag", json={"texts": texts})
+    in_utf16 = client.post("/v1/tag", json={"texts": texts, "offsets": "utf16"}).json()["results"]
 
     assert response.status_code == 200, response.text
-    for text, result in zip(texts, response.json()["results"], strict=True):
+    for text, result, units in zip(texts, response.json()["results"], in_utf16, strict=True):
         for entity in result["entities"]:
             assert text[entity["start_char"] : entity["end_char"]] == entity["text"]
+        for entity in units["entities"]:
+            cut = text.encode("utf-16-le")[2 * entity["start_char"] : 2 * entity["end_char"]]
+            assert cut.decode("utf-16-le") == entity["text"]
         covered = {i for s in result["sentences"] for i in range(s["start_char"], s["end_char"])}
         assert all(i in covered or character.isspace() for i, character in enumerate(text))
 
