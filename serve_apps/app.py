@@ -177,7 +177,7 @@ def build(args: ServeArgs) -> Application:
         args,
         deployment("router", RouterDeployment, args.router).bind(args),
         deployment("retriever", RetrieverDeployment, args.retriever).bind(args),
-        _deployment("generator", GeneratorDeployment, args.generator, affinity=args.adapter_affinity).bind(
+        deployment("generator", GeneratorDeployment, args.generator, affinity=args.adapter_affinity).bind(
             args
         ),
     )

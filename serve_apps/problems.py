@@ -29,6 +29,7 @@ from serve_apps.schemas import ErrorBody
 
 _RETRY_S = re.compile(r"after (\d+) second")
 _SHOWN_PROBLEMS = 5
+_AGAIN = (429, 503, 504)  # trying again helps
 _EXPECTED_BODY = (
     'Send JSON such as {"texts": ["Anna Seghers lived in Mexico."]} with the header'
     " Content-Type: application/json; /docs has the schema."
@@ -157,7 +158,7 @@ def problem_of(error: Exception) -> Problem:
     for kind in _KINDS:
         if isinstance(error, kind.error):
             message = str(error)
-            headers = _retry_after(message) if kind.status in (429, 503) else {}
+            headers = _retry_after(message) if kind.status in _AGAIN else {}
             if kind.status == 401:
                 headers = {"WWW-Authenticate": "Bearer"}
             return Problem(

@@ -25,9 +25,11 @@ CHECKS = [
 ]
 
 
-@schemathesis.serializer("application/x-ndjson")
 def as_lines(_: Any, value: Any) -> bytes:
     return str(value).encode("utf-8", "surrogatepass")
+
+
+schemathesis.serializer("application/x-ndjson")(as_lines)
 
 
 pytestmark = pytest.mark.timeout(600)

@@ -296,7 +296,9 @@ def test_errors_of_a_stage_reach_the_client_with_a_hint(house: House) -> None:
     closed = ask(EngineClosed("The engine was closed."))
     problem(closed, 503, "unavailable")
     assert closed.headers["Retry-After"] == "1"
-    problem(ask(None, timeout_s=0.05), 504, "deadline_exceeded")
+    late = ask(None, timeout_s=0.05)
+    problem(late, 504, "deadline_exceeded")
+    assert late.headers["Retry-After"] == "1"
     assert "secret" not in problem(ask(RuntimeError("secret")), 500, "internal_error").message
 
 
