@@ -5,11 +5,11 @@
 
 Starts a Ray of its own with the whole application on it and sends one sentence a request, from several
 clients at once, in six runs: undisturbed, then with SIGKILL in the middle of the run to the process of the
-generator, the retriever, the router, the ingress, and to Serve's HTTP proxy. A request must end in the answer
-that it has alone (scores within 1e-3) or in an error of the documented shape that says when to come back;
-where the proxy dies, it may also lose its connection. Nothing else, and nothing later than `--timeout-s`. As
-clients should, each comes back after the seconds that an error names. Each run also says how long it took
-from the kill until a request that began after it was answered right.
+generator, the retriever, the router, the ingress, and to Serve's HTTP proxy. A request must end in the
+answer that it has alone (scores within 1e-3) or in an error of the documented shape that says when to come
+back; where the proxy dies, it may also lose its connection. Nothing else, and nothing later than
+`--timeout-s`. As clients should, each comes back after the seconds that an error names. Each run also says
+how long it took from the kill until a request that began after it was answered right.
 
 Not covered: machines that go away, networks that break, a dead Serve controller.
 """

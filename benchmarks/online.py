@@ -2,10 +2,10 @@
 
     python benchmarks/online.py --workspace W --corpus panx --limit 1000      # some minutes
 
-Test sentences of all languages, mixed, are tagged in this process and by a service on the same workspace and
-release, over HTTP, several requests at once, so that batches differ. Start, end and label must be the same and
-scores within 1e-3, but for one sentence in a thousand: sums in another order may tip a near tie. Each sentence
-that differs is listed with the smallest gap between the two best allowed logits along its tag lines.
+Test sentences of all languages, mixed, are tagged in this process and by a service on the same workspace
+and release, over HTTP, several requests at once, so that batches differ. Start, end and label must be the
+same and scores within 1e-3, but for one sentence in a thousand: sums in another order may tip a near tie.
+Each sentence that differs is listed with the smallest gap between the two best allowed logits of its lines.
 
 Not covered: several replicas, GPUs, bfloat16.
 """
@@ -73,9 +73,9 @@ def main() -> None:
     assert len(differing) <= max(1, len(texts) // 1000), f"{len(differing)} of {len(texts)} sentences differ"
 
 
-def asked(service: Service, texts: Sequence[str], batch: int) -> list[list[Any]]:
+def asked(service: Service, texts: Sequence[str], batch: int, *, at_once: int = _AT_ONCE) -> list[list[Any]]:
     """Returns the entities of each text over HTTP."""
-    with service.client(connections=_AT_ONCE, timeout_s=600) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with service.client(connections=at_once, timeout_s=600) as client, ThreadPoolExecutor(at_once) as pool:
 
         def ask(some: Sequence[str]) -> list[list[Any]]:
             response = client.post("/v1/tag", json={"texts": some}).raise_for_status()

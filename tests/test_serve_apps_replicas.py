@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import ray
 
+from retrieveall.cli.process import ray_running
 from retrieveall.workspace import Workspace
 from serve_apps.app import deployment
 from serve_apps.args import ServeArgs, StageArgs
@@ -56,7 +56,6 @@ def keys(workspace: Workspace) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def url(workspace: Workspace, keys: dict[str, str]) -> Iterator[str]:
     assert keys
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     two = StageArgs(replicas=2, cpus=0.1)
     args = ServeArgs(
         workspace=workspace.uri,
@@ -64,11 +63,9 @@ def url(workspace: Workspace, keys: dict[str, str]) -> Iterator[str]:
         generator=two.model_copy(update={"threads": 16}),
         adapter_affinity=True,
     )
-    try:
+    with ray_running():
         yield start_service(args, host="127.0.0.1", port=free_port())
         stop_service()
-    finally:
-        ray.shutdown()
 
 
 @pytest.fixture

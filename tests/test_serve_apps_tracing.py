@@ -5,18 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import ray
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from retrieveall.cli.process import ray_running
 from retrieveall.workspace import Workspace
 from serve_apps.args import ServeArgs
 from serve_apps.running import start_service, stop_service
@@ -141,11 +140,8 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_collector_gets_one_trace_of_all_deployments(
-    collector: Collector, workspace: Workspace, tmp_path: Path
-) -> None:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
+def test_the_collector_gets_one_trace_of_all_deployments(collector: Collector, workspace: Workspace) -> None:
+    with ray_running():
         args = ServeArgs(workspace=workspace.uri, keys="off")
         url = start_service(args, host="127.0.0.1", port=free_port())
         httpx.post(f"{url}/v1/tag", json={"texts": [SECRET]}, headers=PARENT, timeout=120).raise_for_status()
@@ -160,5 +156,3 @@ def test_the_collector_gets_one_trace_of_all_deployments(
             collector.came.wait_for(lambda: wanted <= collector.of(TRACE), timeout=60)
         assert collector.of(TRACE) == wanted
         stop_service()
-    finally:
-        ray.shutdown()
