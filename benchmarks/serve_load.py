@@ -9,7 +9,9 @@ clients with one text and with 32 texts a request. `overload` counts answers whi
 ask than there are places (`max_requests_in_flight`), each coming back after the seconds that a refusal
 names, and the time from their end until texts a second are nine tenths of what they were before.
 
-The clients run on the same cores and take their part of them. Not covered: networks, TLS, several replicas, GPUs.
+The clients run on the same cores and take their part of them.
+
+Not covered: networks, TLS, several replicas, GPUs.
 """
 
 from __future__ import annotations

@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from retrieveall import __version__
 from retrieveall.answer import AnswerOptions, answer_body
 from retrieveall.engine.echo import EchoEngine
-from retrieveall.errors import EngineClosed, Overloaded, ServiceUnavailable
+from retrieveall.errors import (
+    BrokenArtefactError,
+    EngineClosed,
+    Overloaded,
+    RowTooLargeError,
+    ServiceUnavailable,
+)
 from retrieveall.generation import Generated, GenerationTask, Generator
 from retrieveall.opening import OpenRelease, open_release_router, open_retriever
 from retrieveall.prompting.codec import PromptCodec
@@ -299,6 +305,10 @@ def test_errors_of_a_stage_reach_the_client_with_a_hint(house: House) -> None:
     late = ask(None, timeout_s=0.05)
     problem(late, 504, "deadline_exceeded")
     assert late.headers["Retry-After"] == "1"
+    problem(ask(RowTooLargeError("A row of 4000 prompt tokens.")), 413, "too_large")
+    broken = ask(BrokenArtefactError("The index is broken. Try again after 30 seconds."))
+    problem(broken, 503, "broken_language")
+    assert broken.headers["Retry-After"] == "30"
     assert "secret" not in problem(ask(RuntimeError("secret")), 500, "internal_error").message
 
 
