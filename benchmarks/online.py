@@ -50,7 +50,7 @@ def main() -> None:
     languages = sorted(workspace.releases.current().languages)
     rows = test_sentences(workspace, arguments.corpus, languages, -(-arguments.limit // len(languages)))
     texts = [row.text for row in rows][: arguments.limit]
-    with serving(arguments.workspace) as service:
+    with serving(arguments.workspace, timeout_s=600.0) as service:
         online = asked(service, texts, arguments.batch)
     with open_tagger(workspace) as opened:
         offline = tagged(opened, texts, arguments.batch)

@@ -61,7 +61,7 @@ def main() -> None:
     rows = test_sentences(workspace, arguments.corpus, languages, -(-arguments.limit // len(languages)))
     texts = [row.text for row in rows][: arguments.limit]
     setup = {"corpus": arguments.corpus, "languages": languages, "sentences": len(texts)}
-    with serving(arguments.workspace) as service:
+    with serving(arguments.workspace, timeout_s=300.0) as service:
         write(ratio(service, workspace, texts, arguments, setup), arguments.results)
         loads = [load(service, texts, n, size, arguments.seconds) for size in TEXTS for n in CLIENTS]
     record = load_record(loads, setup)
