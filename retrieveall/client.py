@@ -45,6 +45,7 @@ _BY_CODE: Mapping[str, type[errors.RetrieveAllError]] = {
     "deadline_exceeded": errors.DeadlineExceeded,
     "unavailable": errors.ServiceUnavailable,
     "not_ready": errors.ServiceUnavailable,
+    "broken_language": errors.BrokenArtefactError,
 }
 
 

@@ -60,6 +60,14 @@ class MemoryLimitError(RetrieveAllError, MemoryError):
     """A row or an adapter needs more memory than the engine may take; the message has the numbers."""
 
 
+class RowTooLargeError(MemoryLimitError, TooLargeError):
+    """A sentence alone needs more memory than the engine may take for all rows."""
+
+
+class BrokenArtefactError(RetrieveAllError, RuntimeError):
+    """An adapter or index of the release cannot be read: only its language is not answered until it can."""
+
+
 class RateLimited(RetrieveAllError, RuntimeError):
     """A key has used up its share: try again after the seconds named in the message."""
 

@@ -72,15 +72,24 @@ class Store:
             ConfigError: The URI names no filesystem.
             NotFoundError: The folder does not exist and `create` is false.
         """
-        filesystem, root = _resolve(os.fspath(uri))
-        store = cls(uri=os.fspath(uri), filesystem=filesystem, root=root)
+        store = cls.at(uri)
         if create:
-            filesystem.create_dir(root, recursive=True)
-        elif filesystem.get_file_info(root).type != pafs.FileType.Directory:
+            store.filesystem.create_dir(store.root, recursive=True)
+        elif not store.is_folder():
             raise NotFoundError(
                 f"The folder {store.uri!r} does not exist. Check the path, or create it first."
             )
         return store
+
+    @classmethod
+    def at(cls, uri: str | os.PathLike[str]) -> Store:
+        """Returns a folder that need not be there.
+
+        Raises:
+            ConfigError: The URI names no filesystem.
+        """
+        filesystem, root = _resolve(os.fspath(uri))
+        return cls(uri=os.fspath(uri), filesystem=filesystem, root=root)
 
     @property
     def is_local(self) -> bool:

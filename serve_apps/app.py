@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from opentelemetry.trace import SpanKind
 from ray import serve
 from ray.serve import Application, Deployment
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
 from retrieveall.embedding.protocol import Vectors
@@ -40,17 +42,19 @@ from serve_apps.service import Limits, Stages, TagService
 from serve_apps.stream import StreamLimits, Streams
 from serve_apps.teaching import TeachService
 from serve_apps.threads import Threads
+from serve_apps.tracing import Carrier, export_traces, span
 from serve_apps.upkeep import Upkeep
 
 _CONSTRUCTOR_TRIES = 3  # what cannot be opened three times will not be opened the twentieth
 _SHUTDOWN_S = 10.0
+_BY_SESSION = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
 class RouterDeployment:
     """A replica of the router."""
 
     def __init__(self, args: ServeArgs) -> None:
-        _log_through_serve()
+        _seen_from_outside()
         self._stage = RouterStage.open(args, RayRecorder(), replica=_replica())
 
     async def hold(self, release: int) -> Holding:
@@ -58,17 +62,22 @@ class RouterDeployment:
         return await self._stage.hold(release)
 
     async def route(
-        self, release: int, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]
+        self,
+        trace: Carrier,
+        release: int,
+        documents: Sequence[TextInput],
+        spans: Sequence[Sequence[Span]],
     ) -> Routed:
         """See `RouterStage.route`."""
-        return await self._stage.route(release, documents, spans)
+        with span("router.route", trace, kind=SpanKind.SERVER):
+            return await self._stage.route(release, documents, spans)
 
 
 class RetrieverDeployment:
     """A replica of the retriever."""
 
     def __init__(self, args: ServeArgs) -> None:
-        _log_through_serve()
+        _seen_from_outside()
         self._stage = RetrieverStage.open(args, RayRecorder(), replica=_replica())
 
     async def hold(self, release: int) -> Holding:
@@ -77,6 +86,7 @@ class RetrieverDeployment:
 
     async def retrieve(
         self,
+        trace: Carrier,
         release: int,
         texts: Sequence[str],
         composed: Sequence[Composed],
@@ -84,14 +94,15 @@ class RetrieverDeployment:
         view: TaughtView,
     ) -> list[Examples]:
         """See `RetrieverStage.retrieve`."""
-        return await self._stage.retrieve(release, texts, composed, embeddings, view)
+        with span("retriever.retrieve", trace, kind=SpanKind.SERVER):
+            return await self._stage.retrieve(release, texts, composed, embeddings, view)
 
 
 class GeneratorDeployment:
     """A replica of the generator."""
 
     def __init__(self, args: ServeArgs) -> None:
-        _log_through_serve()
+        _seen_from_outside()
         self._stage = GeneratorStage.open(args, RayRecorder(), replica=_replica())
 
     async def hold(self, release: int) -> Holding:
@@ -99,10 +110,12 @@ class GeneratorDeployment:
         return await self._stage.hold(release)
 
     async def generate(
-        self, release: int, tasks: Sequence[GenerationTask], timeout_s: float
+        self, trace: Carrier, release: int, tasks: Sequence[GenerationTask], timeout_s: float
     ) -> list[Generated]:
         """See `GeneratorStage.generate`."""
-        return await self._stage.generate(release, tasks, timeout_s)
+        facts = {"retrieveall.release": release, "retrieveall.sentences": len(tasks)}
+        with span("generator.generate", trace, kind=SpanKind.SERVER, attributes=facts):
+            return await self._stage.generate(release, tasks, timeout_s)
 
 
 class IngressDeployment:
@@ -115,12 +128,12 @@ class IngressDeployment:
         retriever: DeploymentHandle[Any],
         generator: DeploymentHandle[Any],
     ) -> None:
-        _log_through_serve()
+        _seen_from_outside()
         recorder = RayRecorder()
         stages = Stages(
             router=RemoteRouter(router, "router"),
             retriever=RemoteRetriever(retriever, "retriever"),
-            generator=RemoteGenerator(generator, "generator"),
+            generator=RemoteGenerator(generator, "generator", affinity=args.adapter_affinity),
         )
         source = ReleaseSource.of(args)
         threads = Threads("ingress", args.ingress.threads, library_threads=args.ingress.library_threads)
@@ -131,7 +144,7 @@ class IngressDeployment:
             max_in_flight=args.max_requests_in_flight,
             max_text_chars=args.max_text_chars,
         )
-        access = Access(KeyFile(store=source.workspace.store) if args.keys == "required" else None)
+        access = Access(KeyFile(store=source.store) if args.keys == "required" else None)
         service = TagService(current, stages, threads, limits=limits, rates=rates, recorder=recorder)
         stream_limits = StreamLimits(
             max_streams=args.max_streams,
@@ -162,19 +175,15 @@ class IngressDeployment:
 
 
 def build(args: ServeArgs) -> Application:
-    """Returns the application for a workspace.
-
-    Raises:
-        NotFoundError: There is no workspace, or no such release in it.
-        IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
-        ConfigError: The workspace has no base model yet.
-    """
+    """Returns the application for a workspace that need not be there yet; `/readyz` says what is missing."""
     args = located(args)
-    return _deployment("ingress", serve.ingress()(IngressDeployment), args.ingress).bind(
+    return deployment("ingress", serve.ingress()(IngressDeployment), args.ingress).bind(
         args,
-        _deployment("router", RouterDeployment, args.router).bind(args),
-        _deployment("retriever", RetrieverDeployment, args.retriever).bind(args),
-        _deployment("generator", GeneratorDeployment, args.generator).bind(args),
+        deployment("router", RouterDeployment, args.router).bind(args),
+        deployment("retriever", RetrieverDeployment, args.retriever).bind(args),
+        deployment("generator", GeneratorDeployment, args.generator, affinity=args.adapter_affinity).bind(
+            args
+        ),
     )
 
 
@@ -182,8 +191,10 @@ def _replica() -> str:
     return str(serve.get_replica_context().replica_id.unique_id)
 
 
-def _log_through_serve() -> None:
-    """Lets our log lines go where Serve's own go, as JSON with the request's id."""
+def _seen_from_outside() -> None:
+    """Lets our log lines go where Serve's own go, as JSON with the request's id; spans to the collector."""
+    here = serve.get_replica_context()
+    export_traces(here.deployment, str(here.replica_id.unique_id))
     serves = logging.getLogger("ray.serve")
     for name in ("serve_apps", "retrieveall"):
         ours = logging.getLogger(name)
@@ -195,16 +206,26 @@ def _live_replicas() -> int:
     """Returns how many replicas of this deployment run."""
     here = serve.get_replica_context()
     application = serve.status().applications[here.app_name]
-    states = application.deployments[here.deployment].replica_states
-    return sum(count for state, count in states.items() if state.value == "RUNNING")
+    states: Any = application.deployments[here.deployment].replica_states  # by name, not as it is declared
+    return int(states.get("RUNNING", 0))
 
 
-def _deployment(name: str, stage: type[Any], sizes: StageArgs) -> Deployment:
+def deployment(name: str, stage: type[Any], sizes: StageArgs, *, affinity: bool = False) -> Deployment:
+    """Returns a deployment of a size.
+
+    Args:
+        name: Of the deployment.
+        stage: Class of its replicas.
+        sizes: Its size, and how it grows.
+        affinity: Calls with the same session go to the same replica, as long as that has room.
+    """
     # Nothing may be lost in a queue of Serve: the ingress itself refuses what is too much, in our shape.
-    deployment: Any = serve.deployment(stage)
-    configured: Deployment = deployment.options(
+    plain: Any = serve.deployment(stage)
+    chosen: Any = {"request_router_class": _BY_SESSION} if affinity else {}
+    configured: Deployment = plain.options(
         name=name,
-        num_replicas=sizes.replicas,
+        **_replicas(sizes),
+        request_router_config=RequestRouterConfig(**chosen),
         ray_actor_options={"num_cpus": sizes.cpus, "num_gpus": sizes.gpus},
         max_ongoing_requests=sizes.max_ongoing_requests,
         max_queued_requests=-1,
@@ -213,3 +234,17 @@ def _deployment(name: str, stage: type[Any], sizes: StageArgs) -> Deployment:
         graceful_shutdown_timeout_s=_SHUTDOWN_S,
     )
     return configured
+
+
+def _replicas(sizes: StageArgs) -> dict[str, Any]:
+    if sizes.max_replicas <= sizes.replicas:
+        return {"num_replicas": sizes.replicas}
+    scaling = AutoscalingConfig(
+        min_replicas=sizes.replicas,
+        max_replicas=sizes.max_replicas,
+        target_ongoing_requests=sizes.target_ongoing_requests,
+        look_back_period_s=sizes.look_back_s,
+        upscale_delay_s=sizes.upscale_delay_s,
+        downscale_delay_s=sizes.downscale_delay_s,
+    )
+    return {"autoscaling_config": scaling}

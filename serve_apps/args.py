@@ -8,11 +8,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class StageArgs(BaseModel):
-    """Size of one deployment."""
+    """Size of one deployment, and how it grows.
+
+    It grows where `max_replicas` is more than `replicas`: after a few seconds of more requests than
+    `target_ongoing_requests` in each replica, and shrinks after minutes of fewer.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    replicas: int = Field(default=1, ge=1)
+    replicas: int = Field(default=1, ge=1, description="At all times.")
+    max_replicas: int = Field(default=1, ge=1, description="Under load.")
+    target_ongoing_requests: float = Field(default=16.0, gt=0.0, description="In a replica, on average.")
+    look_back_s: float = Field(default=4.0, gt=0.0, description="Time that the average is taken over.")
+    upscale_delay_s: float = Field(default=2.0, ge=0.0, description="Load that lasts so long adds replicas.")
+    downscale_delay_s: float = Field(default=120.0, ge=0.0, description="Idleness that removes them again.")
     cpus: float = Field(default=0.2, ge=0.0, description="Logical CPUs of a replica, for Ray's scheduler.")
     gpus: float = Field(default=0.0, ge=0.0, description="GPUs of a replica, for Ray's scheduler.")
     threads: int = Field(default=4, ge=1, description="Requests that are worked on at the same time.")
@@ -22,7 +31,12 @@ class StageArgs(BaseModel):
 
 def _generator() -> StageArgs:
     # A thread per request: it renders prompts and then waits while the engine's own thread decodes.
-    return StageArgs(cpus=0.4, threads=64)
+    return StageArgs(cpus=0.4, threads=64, target_ongoing_requests=32.0)
+
+
+def _ingress() -> StageArgs:
+    # A request is in the ingress for as long as in all other stages together.
+    return StageArgs(target_ongoing_requests=64.0)
 
 
 class ServeArgs(BaseModel):
@@ -62,7 +76,12 @@ class ServeArgs(BaseModel):
     max_requests_in_flight: int = Field(
         default=256, ge=1, description="Requests per ingress replica; more are answered with 429."
     )
-    ingress: StageArgs = Field(default_factory=StageArgs)
+    adapter_affinity: bool = Field(
+        default=False,
+        description="Sentences of an adapter go to the same generator replica: for more adapters than fit"
+        " into the memory of one.",
+    )
+    ingress: StageArgs = Field(default_factory=_ingress)
     router: StageArgs = Field(default_factory=StageArgs)
     retriever: StageArgs = Field(default_factory=StageArgs)
     generator: StageArgs = Field(default_factory=_generator)

@@ -1,7 +1,8 @@
 """The release that the ingress stamps on requests, and how it moves on to the next. No Ray in here.
 
 A new release is stamped only once its adapters were read whole and every stage has opened it; until
-then, and for as long as it is broken, the one before goes on answering.
+then, and for as long as it is broken, the one before goes on answering. Where there is none before, what
+is whole is answered for.
 """
 
 from __future__ import annotations
@@ -13,14 +14,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from retrieveall.errors import ConflictError, RetrieveAllError, ServiceUnavailable, UnknownLanguageError
+from retrieveall.errors import (
+    BrokenArtefactError,
+    ConflictError,
+    RetrieveAllError,
+    ServiceUnavailable,
+    UnknownLanguageError,
+)
 from retrieveall.opening import OpenRelease
-from serve_apps.held import Holding
+from serve_apps.held import MEND_EVERY_S, Holding
 from serve_apps.opened import ReleaseSource
 from serve_apps.threads import Threads
 
 START_TIMEOUT_S = 30.0
 OPEN_TIMEOUT_S = 600.0  # of a release by a stage: routing settings may have to be fitted first
+ASK_TIMEOUT_S = 5.0
 _START_RETRY_S = 0.2
 _MAX_RETRY_S = 30.0
 _SHOWN_S = 60.0  # a replica that was silent for so long is gone
@@ -50,6 +58,14 @@ class ReplicaBoard:
         """Remembers what a replica said."""
         self._seen[holding.replica] = (self.clock(), holding)
 
+    def faults(self) -> dict[str, str]:
+        """Returns what any of the replicas cannot answer, by language."""
+        return {
+            code: f"{holding.stage} {holding.replica}: {fault}"
+            for _, holding in self._seen.values()
+            for code, fault in holding.faults.items()
+        }
+
     def rows(self) -> list[dict[str, Any]]:
         """Returns a JSON row per replica that was heard of within a minute."""
         now_s = self.clock()
@@ -60,10 +76,27 @@ class ReplicaBoard:
                 "replica": holding.replica,
                 "releases": list(holding.releases),
                 "adapters": list(holding.adapters),
+                "faults": dict(holding.faults),
                 "seen_s_ago": round(now_s - seen_s, 1),
             }
             for seen_s, holding in sorted(self._seen.values(), key=lambda s: (s[1].stage, s[1].replica))
         ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Prepared:
+    """A release that every stage has opened.
+
+    Attributes:
+        broken: Adapters that cannot be read, by language.
+        unread: Languages whose adapters are still to be read.
+        faults: What is broken, indexes too.
+    """
+
+    opened: OpenRelease
+    broken: dict[str, str]
+    unread: set[str]
+    faults: dict[str, str]
 
 
 class CurrentRelease:
@@ -88,8 +121,22 @@ class CurrentRelease:
         self._opened: OpenRelease | None = None
         self._lock = asyncio.Lock()
         self._failed: tuple[int, float, float] = (0, 0.0, 0.0)  # number, next try, wait before it
-        self.problem: str | None = None
+        self._lost: str | None = None  # why nothing can be asked of the workspace
+        self._refused: str | None = None  # why the newest release is not taken up
+        self._broken: dict[str, str] = {}
+        self._unread: set[str] = set()  # languages whose adapters are to be read whole
+        self._read_s = -MEND_EVERY_S
         self.board = ReplicaBoard(clock)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the newest release does not answer, if it does not."""
+        return self._lost or self._refused
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """What is wrong with the release that answers, by language; the other languages are answered."""
+        return {**self.board.faults(), **self._broken}
 
     @property
     def opened(self) -> OpenRelease:
@@ -99,8 +146,14 @@ class CurrentRelease:
             ServiceUnavailable: No release was opened yet.
         """
         if self._opened is None:
-            raise ServiceUnavailable("The service is opening its release. Try again after 2 seconds.")
+            why = f" {self.problem}" if self.problem else ""
+            raise ServiceUnavailable(f"The service is opening its release.{why} Try again after 2 seconds.")
         return self._opened
+
+    @property
+    def number(self) -> int | None:
+        """Number of the release that answers; None before there is one."""
+        return None if self._opened is None else self._opened.release.number
 
     async def start(self) -> None:
         """Waits some seconds for the stages, so that a replica which starts late refuses nobody."""
@@ -124,12 +177,29 @@ class CurrentRelease:
             ServiceUnavailable: None can be opened.
         """
         async with self._lock:
-            for number in await self._threads.run(self._source.candidates):
+            fallback = None
+            for number in await self._candidates():
                 if self._opened is not None and number <= self._opened.release.number:
                     break
-                if (now or self._may_try(number)) and await self._try(number):
+                if not now and not self._may_try(number):
+                    continue
+                prepared = await self._prepare(number)
+                if prepared is not None and not prepared.faults:
+                    self._stamp(prepared)
                     break
+                fallback = fallback or prepared
+            if self._opened is None and fallback is not None:
+                self._stamp(fallback)
         return self.opened.release.number
+
+    async def _candidates(self) -> tuple[int, ...]:
+        try:
+            numbers = await self._threads.run(self._source.candidates)
+        except (RetrieveAllError, OSError) as error:
+            self._lost = str(error)
+            return ()
+        self._lost = None
+        return numbers
 
     async def reload(self, language: str) -> dict[str, Any]:
         """Takes up the newest release at once and reads a language's adapter whole.
@@ -137,7 +207,7 @@ class CurrentRelease:
         Raises:
             ConflictError: The service was started for one release.
             UnknownLanguageError: The release has no adapter for the language.
-            InputError: The adapter's files were changed or are broken.
+            BrokenArtefactError: The adapter's files were changed or are broken.
         """
         if self._source.pinned is not None:
             raise ConflictError(
@@ -151,45 +221,71 @@ class CurrentRelease:
                 f"Language {language!r} was given, release {number} has adapters for:"
                 f" {', '.join(sorted(self.opened.release.languages))}."
             )
-        await self._threads.run(self._source.workspace.pool.verify, entry.adapter)
+        broken = await self._threads.run(self._source.broken_adapters, self.opened, (language,))
+        if broken:
+            raise BrokenArtefactError(broken[language])
         await self.ask_replicas()
         return {"release": number, "language": language, "adapter": entry.adapter, "index": entry.index}
 
     async def ask_replicas(self) -> None:
         """Asks one replica of every stage what it holds; it opens the stamped release if it has not."""
         number = self.opened.release.number
-        for holding in await asyncio.gather(*(stage.hold(number) for stage in self._stages)):
-            self.board.saw(holding)
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            for holding in await asyncio.gather(*(stage.hold(number) for stage in self._stages)):
+                self.board.saw(holding)
+
+    async def read_adapters(self) -> None:
+        """Reads adapters whole that no release before has served, and from time to time the broken ones."""
+        opened = self._opened
+        if opened is None or not self._unread or self._clock() - self._read_s < MEND_EVERY_S:
+            return
+        self._read_s = self._clock()
+        broken = await self._threads.run(self._source.broken_adapters, opened, self._unread)
+        if opened is self._opened:
+            self._broken, self._unread = broken, set(broken)
 
     def _may_try(self, number: int) -> bool:
         failed, again_s, _ = self._failed
         return number != failed or self._clock() >= again_s
 
-    async def _try(self, number: int) -> bool:
+    async def _prepare(self, number: int) -> _Prepared | None:
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                opened = await self._threads.run(self._read, number)
+                opened, broken, unread = await self._threads.run(self._read, number)
                 holdings = await asyncio.gather(*(stage.hold(number) for stage in self._stages))
         except Exception as error:
-            self._fail(number, error)
-            return False
+            known = isinstance(error, (RetrieveAllError, OSError))
+            log.warning("Release %d cannot be opened.", number, exc_info=not known)
+            self._fail(number, str(error) if known else type(error).__name__)
+            return None
+        faults = dict(broken)
         for holding in holdings:
             self.board.saw(holding)
-        self._opened = opened
+            faults |= holding.faults
+        if faults:
+            self._fail(number, "; ".join(f"{code}: {fault}" for code, fault in sorted(faults.items())))
+        return _Prepared(opened=opened, broken=broken, unread=unread, faults=faults)
+
+    def _stamp(self, prepared: _Prepared) -> None:
+        number = prepared.opened.release.number
+        self._opened, self._broken = prepared.opened, prepared.broken
+        self._unread = prepared.unread
+        self._read_s = self._clock() - MEND_EVERY_S
         if number >= self._failed[0]:
-            self.problem = None
+            self._refused = None
         log.info("Release %d answers.", number)
-        return True
 
-    def _read(self, number: int) -> OpenRelease:
+    def _read(self, number: int) -> tuple[OpenRelease, dict[str, str], set[str]]:
+        """Reads a release and its new adapters; those of the first one later: nothing else answers."""
         opened = self._source.read(number)
-        self._source.verify(opened)
-        return opened
+        if not self._source.adapters_before(number):
+            return opened, {}, set(opened.adapters)
+        broken = self._source.broken_adapters(opened, self._source.new_languages(opened))
+        return opened, broken, set(broken)
 
-    def _fail(self, number: int, error: Exception) -> None:
+    def _fail(self, number: int, reason: str) -> None:
         before, _, waited_s = self._failed
         wait_s = min(_MAX_RETRY_S, 2 * waited_s) if before == number and waited_s else 1.0
         self._failed = (number, self._clock() + wait_s, wait_s)
-        reason = str(error) if isinstance(error, RetrieveAllError) else type(error).__name__
-        self.problem = f"Release {number} cannot be served: {reason}"
-        log.warning("%s", self.problem, exc_info=not isinstance(error, RetrieveAllError))
+        self._refused = f"Release {number} cannot be served: {reason}"
+        log.warning("%s", self._refused)

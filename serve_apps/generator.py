@@ -17,7 +17,15 @@ from functools import partial
 from typing import Self
 
 from retrieveall.engine.protocol import Decoded, Engine, EngineStats, Row
-from retrieveall.errors import EngineClosed
+from retrieveall.errors import (
+    BrokenArtefactError,
+    EngineClosed,
+    IncompatibleArtefactError,
+    InputError,
+    MemoryLimitError,
+    NotFoundError,
+    TooLargeError,
+)
 from retrieveall.generation import Generated, GenerationTask, Generator
 from retrieveall.opening import OpenRelease, open_engine
 from retrieveall.prompting.codec import PromptCodec
@@ -54,13 +62,14 @@ class GeneratorStage:
     ) -> None:
         self._held, self._engine, self._codec = held, engine, codec
         self._threads, self._budget_tokens, self._replica = threads, budget_tokens, replica
+        self._broken: dict[str, str] = {}  # adapter digest → what is wrong; kept until it answers again
 
     @classmethod
     def open(cls, args: ServeArgs, recorder: Recorder, *, replica: str = "") -> Self:
         """Opens the stage; blocks for as long as that takes."""
         source = ReleaseSource.of(args)
         held = HeldReleases(lambda number, _: source.read(number))
-        held.open_first(source)
+        held.wait_for_first(source)
         settings, sizes = source.workspace.settings(), args.generator
         opened = held.get(held.numbers[-1])
         engine = open_engine(source.workspace, opened, settings, threads=sizes.library_threads)
@@ -88,7 +97,12 @@ class GeneratorStage:
             replica=self._replica,
             releases=self._held.numbers,
             adapters=self._engine.stats().adapters,
+            faults=self._faults(release),
         )
+
+    def _faults(self, release: int) -> dict[str, str]:
+        adapters = self._held.get(release).adapters.items()
+        return {code: self._broken[a.digest] for code, a in adapters if a.digest in self._broken}
 
     async def generate(
         self, release: int, tasks: Sequence[GenerationTask], timeout_s: float
@@ -103,6 +117,8 @@ class GeneratorStage:
         Raises:
             DeadlineExceeded: The time passed.
             Overloaded: The engine's queue is full.
+            TooLargeError: A sentence needs more memory than the engine has for rows.
+            BrokenArtefactError: An adapter cannot be read, or does not fit into the engine's memory.
         """
         deadline_s = time.monotonic() + timeout_s
         timed = [replace(task, deadline_s=deadline_s) for task in tasks]
@@ -115,12 +131,25 @@ class GeneratorStage:
 
     def _generate(self, release: int, rows: RequestRows, tasks: Sequence[GenerationTask]) -> list[Generated]:
         self._held.get(release)
-        return Generator(rows, self._codec, budget_tokens=self._budget_tokens).generate(tasks)
+        digests = {digest for task in tasks for digest, _ in task.adapters}
+        try:
+            answers = Generator(rows, self._codec, budget_tokens=self._budget_tokens).generate(tasks)
+        except TooLargeError:
+            raise
+        except _ADAPTER_ERRORS as error:  # texts were checked before they came here
+            self._broken |= {digest: str(error) for digest in digests if digest in str(error)}
+            raise BrokenArtefactError(f"{error} Try again after 30 seconds.") from error
+        for digest in self._broken.keys() & digests:
+            self._broken.pop(digest, None)
+        return answers
 
     def close(self) -> None:
         """Stops the engine; what waits fails with `EngineClosed`."""
         self._engine.close()
         self._threads.close()
+
+
+_ADAPTER_ERRORS = (InputError, NotFoundError, IncompatibleArtefactError, MemoryLimitError)
 
 
 def _languages(held: HeldReleases[OpenRelease]) -> dict[str, str]:

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from serve_apps.opened import ReleaseSource
+from retrieveall.errors import RetrieveAllError
+from serve_apps.opened import Faults, ReleaseSource
 
 KEPT_RELEASES = 2
+MEND_EVERY_S = 30.0  # what is broken is tried again so often
+_START_PATIENCE_S = 600.0  # for a workspace that comes later than the service
+_START_RETRY_S = 1.0
 
 T = TypeVar("T")
 
@@ -32,12 +37,14 @@ class Holding:
         replica: Serve's name of the replica.
         releases: Numbers of the releases that are open, oldest first.
         adapters: Digests of the adapters in memory; only the generator has any.
+        faults: What the replica cannot answer of the release that was asked for.
     """
 
     stage: str
     replica: str
     releases: tuple[int, ...]
     adapters: tuple[str, ...] = ()
+    faults: Faults = field(default_factory=dict)
 
 
 class HeldReleases(Generic[T]):
@@ -45,10 +52,19 @@ class HeldReleases(Generic[T]):
 
     Args:
         open_one: Opens a release; given what was opened last, whose unchanged parts it may keep.
+        faults: Says what is broken in one that was opened.
+        clock: Seconds.
     """
 
-    def __init__(self, open_one: Callable[[int, T | None], T]) -> None:
-        self._open_one = open_one
+    def __init__(
+        self,
+        open_one: Callable[[int, T | None], T],
+        *,
+        faults: Callable[[T], Faults] = lambda _: {},
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_one, self._faults, self._clock = open_one, faults, clock
+        self._mended_s = clock()
         self._held: OrderedDict[int, T] = OrderedDict()
         self._lock, self._opening = threading.Lock(), threading.Lock()
 
@@ -72,8 +88,37 @@ class HeldReleases(Generic[T]):
             found = self._found(number)
             return found[0] if found is not None else self._open(number)
 
+    def hold(self, number: int) -> Faults:
+        """Opens a release unless it is open, and from time to time again where parts of it are broken.
+
+        Returns:
+            What is broken in it.
+        """
+        faults = self._faults(self.get(number))
+        if faults and self._clock() - self._mended_s >= MEND_EVERY_S:
+            with self._opening:
+                self._mended_s = self._clock()
+                faults = self._faults(self._open(number))
+        return faults
+
+    def wait_for_first(self, source: ReleaseSource, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Opens the release to start with; waits some minutes for a workspace that is not there yet.
+
+        Raises:
+            RetrieveAllError: None can be opened.
+        """
+        until_s = self._clock() + _START_PATIENCE_S
+        while True:
+            try:
+                return self.open_first(source)
+            except (RetrieveAllError, OSError) as error:
+                if self._clock() >= until_s:
+                    raise
+                log.warning("No release can be opened yet: %s", error)
+            sleep(_START_RETRY_S)
+
     def open_first(self, source: ReleaseSource) -> None:
-        """Opens the release to start with: the newest, or the one before it where the newest is broken."""
+        """Opens the newest release, or the one before it where the newest is broken."""
         numbers = source.candidates()
         for number in numbers:
             try:

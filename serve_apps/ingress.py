@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
@@ -13,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from retrieveall import __version__
-from retrieveall.errors import RetrieveAllError
+from retrieveall.errors import RetrieveAllError, ServiceUnavailable
 from serve_apps.access import Access
 from serve_apps.callers import CallerOf
 from serve_apps.gate import Gate
@@ -33,6 +34,7 @@ from serve_apps.schemas import (
     AdaptersAnswer,
     ErrorBody,
     LanguagesAnswer,
+    ReadyAnswer,
     ReloadAnswer,
     ReplicasAnswer,
     TagAnswer,
@@ -43,6 +45,7 @@ from serve_apps.service import TagService
 from serve_apps.stream import Streams
 from serve_apps.teach_routes import add_teaching
 from serve_apps.teaching import TeachService
+from serve_apps.tracing import Traced
 from serve_apps.upkeep import Upkeep
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -100,7 +103,8 @@ def http_app(
         " retrieved examples.",
     )
     app.add_middleware(Gate, access=access, max_body_bytes=max_body_bytes)
-    app.add_middleware(RequestLog, recorder=recorder)  # the last one stands outermost
+    app.add_middleware(RequestLog, recorder=recorder)
+    app.add_middleware(Traced)  # the last one stands outermost
     _add_error_handlers(app)
     _add_tagging(app, service, streams)
     add_teaching(app, teaching, _ERRORS)
@@ -179,18 +183,17 @@ def _add_probes(app: FastAPI, service: TagService) -> None:
         """Says that the process is alive."""
         return JSONResponse({"status": "alive"})
 
-    @app.get("/readyz", responses={503: {"model": ErrorBody}}, tags=["probes"])
+    @app.get("/readyz", responses={200: {"model": ReadyAnswer}, 503: {"model": ErrorBody}}, tags=["probes"])
     async def readyz() -> JSONResponse:
-        """Says whether router, retriever and generator answer, all for the same release."""
-        if await service.ready():
-            return JSONResponse({"status": "ready", "release": service.current.opened.release.number})
-        return Problem(
-            status=503,
-            code="not_ready",
-            message="Router, retriever or generator does not answer yet.",
-            what_to_do="Ask again after the seconds in Retry-After.",
-            headers={"Retry-After": "2"},
-        ).response()
+        """Says whether router, retriever and generator answer, all for the same release.
+
+        `degraded` is ready, too: `problem` says why the newest release does not answer, `faults` which
+        languages do not.
+        """
+        try:
+            return JSONResponse(await service.readiness())
+        except ServiceUnavailable as error:
+            return replace(problem_of(error), code="not_ready").response()
 
 
 def _add_error_handlers(app: FastAPI) -> None:

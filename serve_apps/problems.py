@@ -10,6 +10,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 
 from retrieveall.errors import (
+    BrokenArtefactError,
     ConflictError,
     DeadlineExceeded,
     EngineClosed,
@@ -29,6 +30,7 @@ from serve_apps.schemas import ErrorBody
 
 _RETRY_S = re.compile(r"after (\d+) second")
 _SHOWN_PROBLEMS = 5
+_AGAIN = (429, 503, 504)  # trying again helps
 _EXPECTED_BODY = (
     'Send JSON such as {"texts": ["Anna Seghers lived in Mexico."]} with the header'
     " Content-Type: application/json; /docs has the schema."
@@ -126,6 +128,12 @@ _KINDS = (
         what_to_do="Send the request again after the seconds in Retry-After.",
     ),
     _Kind(
+        error=BrokenArtefactError,
+        status=503,
+        code="broken_language",
+        what_to_do="Ask for other languages, or tell whoever runs the service; `/readyz` says more.",
+    ),
+    _Kind(
         error=EngineClosed,
         status=503,
         code="unavailable",
@@ -157,7 +165,7 @@ def problem_of(error: Exception) -> Problem:
     for kind in _KINDS:
         if isinstance(error, kind.error):
             message = str(error)
-            headers = _retry_after(message) if kind.status in (429, 503) else {}
+            headers = _retry_after(message) if kind.status in _AGAIN else {}
             if kind.status == 401:
                 headers = {"WWW-Authenticate": "Bearer"}
             return Problem(

@@ -6,7 +6,8 @@ The only module beside `serve_apps.app` and `serve_apps.running` that knows Ray.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
@@ -21,6 +22,7 @@ from retrieveall.tagger import Composed, TextInput
 from retrieveall.taught.view import TaughtView
 from retrieveall.types import Examples, Span
 from serve_apps.held import Holding
+from serve_apps.tracing import carried
 
 _GONE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
 
@@ -59,8 +61,14 @@ class _RemoteStage:
         holding: Holding = await self._call("hold", release)
         return holding
 
-    async def _call(self, method: str, *args: Any) -> Any:
-        return await answer_of(getattr(self._handle, method).remote(*args), self._name)
+    async def _call(self, method: str, *args: Any, session: str = "") -> Any:
+        """Asks a replica, and one other where it dies: asking twice changes nothing."""
+        handle = self._handle.options(session_id=session) if session else self._handle
+        remote = getattr(handle, method)
+        try:
+            return await answer_of(remote.remote(*args), self._name)
+        except ServiceUnavailable:
+            return await answer_of(remote.remote(*args), self._name)
 
 
 class RemoteRouter(_RemoteStage):
@@ -70,7 +78,7 @@ class RemoteRouter(_RemoteStage):
         self, release: int, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]
     ) -> Routed:
         """Routes the sentences of all documents."""
-        routed: Routed = await self._call("route", release, documents, spans)
+        routed: Routed = await self._call("route", carried(), release, documents, spans)
         return routed
 
 
@@ -86,16 +94,49 @@ class RemoteRetriever(_RemoteStage):
         view: TaughtView,
     ) -> list[Examples]:
         """Finds the examples of all sentences."""
-        found: list[Examples] = await self._call("retrieve", release, texts, composed, embeddings, view)
+        found: list[Examples] = await self._call(
+            "retrieve", carried(), release, texts, composed, embeddings, view
+        )
         return found
 
 
 class RemoteGenerator(_RemoteStage):
-    """`serve_apps.generator.GeneratorStage` behind a handle."""
+    """`serve_apps.generator.GeneratorStage` behind a handle.
+
+    Args:
+        handle: Of the deployment.
+        name: Of the stage.
+        affinity: Send the rows of an adapter to the same replica as long as it has room, so that a replica
+            need not hold all adapters.
+    """
+
+    def __init__(self, handle: DeploymentHandle[Any], name: str, *, affinity: bool = False) -> None:
+        super().__init__(handle, name)
+        self._affinity = affinity
 
     async def generate(
         self, release: int, tasks: Sequence[GenerationTask], timeout_s: float
     ) -> list[Generated]:
         """Decodes all sentences."""
-        answers: list[Generated] = await self._call("generate", release, tasks, timeout_s)
-        return answers
+        places: dict[str, list[int]] = defaultdict(list)
+        for place, task in enumerate(tasks):
+            session = "+".join(digest for digest, _ in task.adapters) if self._affinity else ""
+            places[session].append(place)
+        asked = (
+            self._call("generate", carried(), release, [tasks[i] for i in chosen], timeout_s, session=session)
+            for session, chosen in places.items()
+        )
+        found: dict[int, Generated] = {}
+        for chosen, part in zip(places.values(), await _all(asked), strict=True):
+            found |= zip(chosen, part, strict=True)
+        return [found[place] for place in range(len(tasks))]
+
+
+async def _all(asked: Iterable[Coroutine[Any, Any, list[Generated]]]) -> list[list[Generated]]:
+    """Waits for all; where one fails, the others are cancelled."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in asked]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]

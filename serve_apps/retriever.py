@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
 from retrieveall.embedding.protocol import Vectors
-from retrieveall.opening import ReleaseRetriever, open_retriever
+from retrieveall.errors import BrokenArtefactError
+from retrieveall.opening import ReleaseRetriever
 from retrieveall.tagger import Composed, retrieve_examples
 from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.layers import SeenTaught, TaughtLayers
@@ -16,27 +18,30 @@ from retrieveall.types import Examples
 from serve_apps.args import ServeArgs
 from serve_apps.held import Follower, HeldReleases, Holding
 from serve_apps.metrics import RELEASE_HELD, Recorder
-from serve_apps.opened import ReleaseSource
+from serve_apps.opened import Faults, ReleaseSource
 from serve_apps.threads import Threads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldRetriever:
+    """The indexes of one release that can be opened; without a retriever there are no examples."""
+
+    retriever: ReleaseRetriever | None = None
+    faults: Faults = field(default_factory=dict)
 
 
 class RetrieverStage:
     """Retrieves for the sentences of one request, one search per language.
 
     Args:
-        held: The retrievers by release; one that is None answers without examples.
+        held: The retrievers by release.
         taught: Taught examples, which lie over the indexes of any release.
         threads: Where they work.
         replica: Name of the replica.
     """
 
     def __init__(
-        self,
-        held: HeldReleases[ReleaseRetriever | None],
-        taught: TaughtLayers,
-        threads: Threads,
-        *,
-        replica: str,
+        self, held: HeldReleases[HeldRetriever], taught: TaughtLayers, threads: Threads, *, replica: str
     ) -> None:
         self._held, self._taught, self._threads, self._replica = held, taught, threads, replica
 
@@ -45,13 +50,14 @@ class RetrieverStage:
         """Opens the stage; blocks for as long as that takes."""
         source = ReleaseSource.of(args)
 
-        def open_one(number: int, last: ReleaseRetriever | None) -> ReleaseRetriever | None:
+        def open_one(number: int, last: HeldRetriever | None) -> HeldRetriever:
             if not args.examples:
-                return None
-            return open_retriever(source.workspace, source.read(number), last)
+                return HeldRetriever()
+            retriever, faults = source.open_indexes(source.read(number), last.retriever if last else None)
+            return HeldRetriever(retriever=retriever, faults=faults)
 
-        held = HeldReleases(open_one)
-        held.open_first(source)
+        held = HeldReleases(open_one, faults=lambda one: one.faults)
+        held.wait_for_first(source)
         measure = partial(recorder.record, RELEASE_HELD)
         Follower(source, held, every_s=args.release_poll_s, measure=measure)
         sizes = args.retriever
@@ -61,8 +67,8 @@ class RetrieverStage:
 
     async def hold(self, release: int) -> Holding:
         """Opens a release unless it is open; returns what is held."""
-        await self._threads.run(self._held.get, release)
-        return Holding(stage="retriever", replica=self._replica, releases=self._held.numbers)
+        faults = await self._threads.run(self._held.hold, release)
+        return Holding(stage="retriever", replica=self._replica, releases=self._held.numbers, faults=faults)
 
     async def retrieve(
         self,
@@ -82,6 +88,7 @@ class RetrieverStage:
             view: Which taught examples are found too.
 
         Raises:
+            BrokenArtefactError: A language's index cannot be read.
             ServiceUnavailable: A taught example that must be seen has not arrived here.
         """
         return await self._threads.run(self._retrieve, release, texts, composed, embeddings, view)
@@ -94,7 +101,10 @@ class RetrieverStage:
         embeddings: Vectors | None,
         view: TaughtView,
     ) -> list[Examples]:
-        retriever = self._held.get(release)
+        held = self._held.get(release)
+        for language in sorted(held.faults.keys() & {item.index_language for item in composed}):
+            raise BrokenArtefactError(f"{held.faults[language]} Try again after 30 seconds.")
+        retriever = held.retriever
         if retriever is not None:
             retriever = retriever.seeing(SeenTaught(layers=self._taught, view=view))
         return retrieve_examples(retriever, texts, composed, embeddings)

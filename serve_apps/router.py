@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
-from retrieveall.opening import ReleaseRetriever, open_release_router, open_retriever
+from retrieveall.opening import ReleaseRetriever, open_release_router
 from retrieveall.routing.router import Routed
 from retrieveall.tagger import SentenceRouter, TextInput, route_sentences
 from retrieveall.types import Span
 from serve_apps.args import ServeArgs
 from serve_apps.held import Follower, HeldReleases, Holding
 from serve_apps.metrics import RELEASE_HELD, Recorder
-from serve_apps.opened import ReleaseSource
+from serve_apps.opened import Faults, ReleaseSource, without
 from serve_apps.threads import Threads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldRouter:
-    """The router of one release and the indexes below it."""
+    """The router of one release and the indexes below it, of all languages whose index can be opened."""
 
     router: SentenceRouter
     retriever: ReleaseRetriever
+    faults: Faults = field(default_factory=dict)
 
 
 class RouterStage:
@@ -45,12 +46,13 @@ class RouterStage:
 
         def open_one(number: int, last: HeldRouter | None) -> HeldRouter:
             opened = source.read(number)
-            retriever = open_retriever(source.workspace, opened, last.retriever if last else None)
-            router = open_release_router(source.workspace, opened, retriever, args.routing)
-            return HeldRouter(router=router, retriever=retriever)
+            retriever, faults = source.open_indexes(opened, last.retriever if last else None)
+            whole = without(opened, faults)
+            router = open_release_router(source.workspace, whole, retriever, args.routing)
+            return HeldRouter(router=router, retriever=retriever, faults=faults)
 
-        held = HeldReleases(open_one)
-        held.open_first(source)
+        held = HeldReleases(open_one, faults=lambda one: one.faults)
+        held.wait_for_first(source)
         measure = partial(recorder.record, RELEASE_HELD)
         Follower(source, held, every_s=args.release_poll_s, measure=measure)
         threads = Threads("router", args.router.threads, library_threads=args.router.library_threads)
@@ -58,8 +60,8 @@ class RouterStage:
 
     async def hold(self, release: int) -> Holding:
         """Opens a release unless it is open; returns what is held."""
-        await self._threads.run(self._held.get, release)
-        return Holding(stage="router", replica=self._replica, releases=self._held.numbers)
+        faults = await self._threads.run(self._held.hold, release)
+        return Holding(stage="router", replica=self._replica, releases=self._held.numbers, faults=faults)
 
     async def route(
         self, release: int, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]

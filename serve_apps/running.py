@@ -13,6 +13,7 @@ from ray.serve.schema import LoggingConfig
 from retrieveall.errors import ConfigError
 from serve_apps.app import build
 from serve_apps.args import ServeArgs
+from serve_apps.opened import check_release
 
 APPLICATION = "retrieveall"
 READY_TIMEOUT_S = 60.0
@@ -34,8 +35,9 @@ def start_service(args: ServeArgs, *, host: str, port: int) -> str:
         IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
         ConfigError: The port is taken, or a replica cannot be made.
     """
-    application = build(args)
+    check_release(args)
     check_free(host, port)
+    application = build(args)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process
     logs = LoggingConfig(log_level=logging.WARNING, enable_access_log=False, encoding="JSON")
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=logs)

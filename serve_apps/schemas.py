@@ -195,15 +195,26 @@ class ReplicaOut(Strict):
     replica: str
     releases: list[int] = Field(description="Releases that are open, oldest first.")
     adapters: list[str] = Field(description="Digests of the adapters in the generator's memory.")
+    faults: dict[str, str] = Field(description="What it cannot answer, by language.")
     seen_s_ago: float
 
 
 class ReplicasAnswer(Strict):
     """The answer of `GET /v1/replicas`."""
 
+    release: int | None = Field(description="The release that requests are answered for now, if any.")
+    problem: str | None = Field(description="Why the newest release is not that one, if it is not.")
+    faults: dict[str, str] = Field(description="What is wrong with which language of it.")
+    replicas: list[ReplicaOut] = Field(description="Those heard of within a minute by this ingress.")
+
+
+class ReadyAnswer(Strict):
+    """The answer of `GET /readyz`."""
+
+    status: Literal["ready", "degraded"]
     release: int = Field(description="The release that requests are answered for now.")
     problem: str | None = Field(description="Why the newest release is not that one, if it is not.")
-    replicas: list[ReplicaOut] = Field(description="Those heard of within a minute by this ingress.")
+    faults: dict[str, str] = Field(description="What is wrong with which language of it.")
 
 
 class ReloadAnswer(Strict):

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from retrieveall.answer import answer_body
 from retrieveall.embedding.protocol import Vectors
-from retrieveall.errors import DeadlineExceeded, Overloaded, TooLargeError
+from retrieveall.errors import DeadlineExceeded, Overloaded, ServiceUnavailable, TooLargeError
 from retrieveall.generation import Generated, GenerationTask
 from retrieveall.opening import OpenRelease
 from retrieveall.routing.router import Routed
@@ -39,8 +39,7 @@ from serve_apps.metrics import Recorder, timed
 from serve_apps.rates import TextRates
 from serve_apps.schemas import TagRequest
 from serve_apps.threads import Threads
-
-_READY_TIMEOUT_S = 5.0
+from serve_apps.tracing import span
 
 
 class Router(Stage, Protocol):
@@ -222,8 +221,10 @@ class TagService:
         with self._timed("answer"):
             return await self._threads.run(self._body, request, plan, routes, composed, answers, examples)
 
-    def _timed(self, stage: str) -> AbstractContextManager[None]:
-        return timed(self._recorder, metrics.STAGE_SECONDS, stage=stage)
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        with timed(self._recorder, metrics.STAGE_SECONDS, stage=stage), span(stage):
+            yield
 
     def _plan(self, request: TagRequest, opened: OpenRelease, caller: Caller) -> Plan:
         adapters = caller.served(opened.adapters)
@@ -258,14 +259,22 @@ class TagService:
         """Requests that are being answered."""
         return self._in_flight
 
-    async def ready(self) -> bool:
-        """Tells whether every stage answers for the release that requests are stamped with."""
+    async def readiness(self) -> dict[str, Any]:
+        """Returns the body of `GET /readyz`, once every stage answers for the release that is stamped.
+
+        Raises:
+            ServiceUnavailable: No release is open, or a stage does not answer.
+        """
+        number = self.current.opened.release.number
         try:
-            async with asyncio.timeout(_READY_TIMEOUT_S):
-                await self.current.ask_replicas()
-        except Exception:  # whatever is wrong with a stage, it is not ready
-            return False
-        return True
+            await self.current.ask_replicas()
+        except Exception as error:  # whatever is wrong with a stage, it is not ready
+            raise ServiceUnavailable(
+                "Router, retriever or generator does not answer yet. Try again after 2 seconds."
+            ) from error
+        problem, faults = self.current.problem, self.current.faults
+        status = "degraded" if problem or faults else "ready"
+        return {"status": status, "release": number, "problem": problem, "faults": faults}
 
     def languages(self, caller: Caller) -> dict[str, Any]:
         """Returns the body of `GET /v1/languages`, those that the caller may be answered in."""
@@ -291,8 +300,9 @@ class TagService:
     def replicas(self) -> dict[str, Any]:
         """Returns the body of `GET /v1/replicas`."""
         return {
-            "release": self.current.opened.release.number,
+            "release": self.current.number,
             "problem": self.current.problem,
+            "faults": self.current.faults,
             "replicas": self.current.board.rows(),
         }
 

@@ -55,7 +55,13 @@ class Upkeep:
         current = self._current
         while True:
             await asyncio.sleep(self._every_s)
-            for chore in (current.take_up, self._measure, current.ask_replicas, self._look_at_keys):
+            for chore in (
+                self._look_at_keys,
+                current.take_up,
+                self._measure,
+                current.ask_replicas,
+                current.read_adapters,
+            ):
                 try:
                     await chore()
                 except Exception as error:  # a stage that restarts, a store that does not answer: next time
@@ -64,7 +70,8 @@ class Upkeep:
     async def _measure(self) -> None:
         self._recorder.record(metrics.IN_FLIGHT, self._in_flight())
         self._recorder.record(metrics.RELEASE, self._current.opened.release.number)
-        self._recorder.record(metrics.RELEASE_PROBLEM, float(self._current.problem is not None))
+        is_degraded = bool(self._current.problem or self._current.faults)
+        self._recorder.record(metrics.RELEASE_PROBLEM, float(is_degraded))
 
     async def _look_at_keys(self) -> None:
         await self._threads.run(self._access.refresh)

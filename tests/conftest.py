@@ -16,6 +16,7 @@ for _name, _value in {
     "OMP_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "RAY_AUTH_MODE": "disabled",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.proxy:middlewares",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from retrieveall.engine.echo import EchoEngine
-from retrieveall.errors import ConflictError, InputError, ServiceUnavailable, UnknownLanguageError
+from retrieveall.errors import BrokenArtefactError, ConflictError, ServiceUnavailable, UnknownLanguageError
 from retrieveall.generation import Generated, GenerationTask
 from retrieveall.lora.peft_files import WEIGHTS_FILE
 from retrieveall.opening import OpenRelease
@@ -170,7 +170,7 @@ def test_reload_takes_up_what_is_new_and_reads_the_adapter(house: House) -> None
     with pytest.raises(UnknownLanguageError, match="de, en"):
         asyncio.run(house.current.reload("xx"))
     (house.workspace.pool.path(adapter) / WEIGHTS_FILE).write_bytes(b"no weights")
-    with pytest.raises(InputError):
+    with pytest.raises(BrokenArtefactError):
         asyncio.run(house.current.reload("de"))
 
 
@@ -189,7 +189,7 @@ def test_unchanged_indexes_stay_open_from_one_release_to_the_next(house: House) 
     asyncio.run(house.stages.retriever.hold(2))
 
     held = house.stages.retriever._held  # type: ignore[attr-defined]
-    assert held.get(1).indexes["de"] is held.get(2).indexes["de"]
+    assert held.get(1).retriever.indexes["de"] is held.get(2).retriever.indexes["de"]
 
 
 def test_a_cancelled_request_frees_its_rows(house: House) -> None:

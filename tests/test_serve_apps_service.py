@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from retrieveall import __version__
 from retrieveall.answer import AnswerOptions, answer_body
 from retrieveall.engine.echo import EchoEngine
-from retrieveall.errors import EngineClosed, Overloaded, ServiceUnavailable
+from retrieveall.errors import (
+    BrokenArtefactError,
+    EngineClosed,
+    Overloaded,
+    RowTooLargeError,
+    ServiceUnavailable,
+)
 from retrieveall.generation import Generated, GenerationTask, Generator
 from retrieveall.opening import OpenRelease, open_release_router, open_retriever
 from retrieveall.prompting.codec import PromptCodec
@@ -39,7 +45,14 @@ from serve_apps.opened import ReleaseSource
 from serve_apps.rates import TextRates
 from serve_apps.retriever import RetrieverStage
 from serve_apps.router import RouterStage
-from serve_apps.schemas import AdaptersAnswer, ErrorBody, LanguagesAnswer, ReplicasAnswer, TagAnswer
+from serve_apps.schemas import (
+    AdaptersAnswer,
+    ErrorBody,
+    LanguagesAnswer,
+    ReadyAnswer,
+    ReplicasAnswer,
+    TagAnswer,
+)
 from serve_apps.service import Limits, Stages, TagService
 from serve_apps.stream import StreamLimits, Streams
 from serve_apps.teaching import TeachService
@@ -54,6 +67,11 @@ MIXED = [
     "",
     "  \n",
 ]
+
+
+ODD = ["Anna", " ", "\n", "\r\n", "\x00", "\ufeff", "\u200b", "\u202e", "e\u0301", "Ǆ", "ﬁ", "İ", "ß", "!",
+       "👩\u200d👩", "🇩🇪", "𝔄", "王", "。", "สวัสดี", "שלום", "\u2028", "."]  # fmt: skip
+"""What breaks offsets: joiners, marks, letters that change their length, planes beyond the first."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +149,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="module")
 def house(workspace: Workspace) -> Iterator[House]:
+    yield from opened_house(workspace)
+
+
+def opened_house(workspace: Workspace) -> Iterator[House]:
     args = ServeArgs(workspace=workspace.uri, release=1)
     source = ReleaseSource.of(args)
     opened = source.read(1)
@@ -183,15 +205,27 @@ def test_the_body_is_the_in_process_taggers(house: House, client: Client) -> Non
     TagAnswer.model_validate(answer)
 
 
-@settings(max_examples=25)
-@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=3))
+TEXTS = st.lists(
+    st.text(st.characters(codec="utf-8"), max_size=60)
+    | st.lists(st.sampled_from(ODD), max_size=12).map("".join),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=50)
+@given(TEXTS)
 def test_any_unicode_is_tagged_with_offsets_of_what_was_sent(client: Client, texts: list[str]) -> None:
     response = client.post("/v1/tag", json={"texts": texts})
+    in_utf16 = client.post("/v1/tag", json={"texts": texts, "offsets": "utf16"}).json()["results"]
 
     assert response.status_code == 200, response.text
-    for text, result in zip(texts, response.json()["results"], strict=True):
+    for text, result, units in zip(texts, response.json()["results"], in_utf16, strict=True):
         for entity in result["entities"]:
             assert text[entity["start_char"] : entity["end_char"]] == entity["text"]
+        for entity in units["entities"]:
+            cut = text.encode("utf-16-le")[2 * entity["start_char"] : 2 * entity["end_char"]]
+            assert cut.decode("utf-16-le") == entity["text"]
         covered = {i for s in result["sentences"] for i in range(s["start_char"], s["end_char"])}
         assert all(i in covered or character.isspace() for i, character in enumerate(text))
 
@@ -273,7 +307,13 @@ def test_errors_of_a_stage_reach_the_client_with_a_hint(house: House) -> None:
     closed = ask(EngineClosed("The engine was closed."))
     problem(closed, 503, "unavailable")
     assert closed.headers["Retry-After"] == "1"
-    problem(ask(None, timeout_s=0.05), 504, "deadline_exceeded")
+    late = ask(None, timeout_s=0.05)
+    problem(late, 504, "deadline_exceeded")
+    assert late.headers["Retry-After"] == "1"
+    problem(ask(RowTooLargeError("A row of 4000 prompt tokens.")), 413, "too_large")
+    broken = ask(BrokenArtefactError("The index is broken. Try again after 30 seconds."))
+    problem(broken, 503, "broken_language")
+    assert broken.headers["Retry-After"] == "30"
     assert "secret" not in problem(ask(RuntimeError("secret")), 500, "internal_error").message
 
 
@@ -305,7 +345,8 @@ def test_listings_and_probes(house: House, client: Client) -> None:
     assert all(row.examples and row.labels == ["PER", "LOC", "ORG"] for row in languages.languages)
     assert {row.digest for row in adapters.adapters} == {a.digest for a in house.opened.adapters.values()}
     assert client.get("/healthz").json() == {"status": "alive"}
-    assert client.get("/readyz").json() == {"status": "ready", "release": 1}
+    ready = ReadyAnswer.model_validate_json(client.get("/readyz").content)
+    assert (ready.status, ready.release, ready.problem, ready.faults) == ("ready", 1, None, {})
 
 
 class Away(Failing):

@@ -120,11 +120,11 @@ def serve_until_interrupted(
         ConfigError: The port is taken, the service does not start, or it shall listen to other machines
             without checking keys.
     """
-    from serve_apps.opened import located
+    from serve_apps.opened import check_release
     from serve_apps.running import check_free, start_service, stop_service
 
     check_keys(args, host)
-    args = located(args)  # says what is wrong before Ray starts, which takes seconds
+    check_release(args)  # says what is wrong before Ray starts, which takes seconds
     check_free(host, port)
     with ray_running() as ray_is_ours, interrupted() as stopped:
         generator = args.generator.model_copy(update={"gpus": _gpus(gpus)})

@@ -26,7 +26,7 @@ from retrieveall.engine.masks import AttentionMasks
 from retrieveall.engine.memory import memory_budget
 from retrieveall.engine.protocol import Decoded, EngineStats, MemoryUse, Row
 from retrieveall.engine.waiting import Ticket, WaitingRows
-from retrieveall.errors import ConfigError, EngineClosed, InputError, MemoryLimitError
+from retrieveall.errors import ConfigError, EngineClosed, InputError, RowTooLargeError
 from retrieveall.lora.bank import AdapterBank, Keys, Standing, adapter_keys
 from retrieveall.lora.layers import AdapterStacks, LoraPlan, attach_lora
 from retrieveall.lora.weights import LoraFiles
@@ -177,7 +177,7 @@ class TransformersEngine:
         needed_bytes = limit.needed_bytes(1, tokens)
         self._fail(
             refused,
-            MemoryLimitError(
+            RowTooLargeError(
                 f"A row of {len(row.prompt_ids)} prompt tokens and a line of up to {line_tokens} needs"
                 f" {needed_bytes:,} bytes of keys and values, the engine has {limit.limit_bytes:,}."
                 " Lower the prompt budget, or raise `memory_share` or `memory_bytes`."
@@ -300,7 +300,7 @@ class TransformersEngine:
                 f"{self._device} has no memory left for a row of {tokens} prompt tokens alone ({full})."
                 " Lower the prompt budget, or `memory_share`, or use a larger device."
             )
-            self._fail(ticket, MemoryLimitError(message))
+            self._fail(ticket, RowTooLargeError(message))
 
     def _note_join(self) -> None:
         """Lets batches grow again, slowly, after one was halved."""

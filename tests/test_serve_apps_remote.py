@@ -1,0 +1,86 @@
+"""Stages behind handles: what is asked again, what goes where, what errors become. Handles are fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError
+from ray.serve.exceptions import BackPressureError
+
+from retrieveall.errors import Overloaded, ServiceUnavailable
+from retrieveall.generation import Generated, GenerationTask
+from serve_apps.remote import RemoteGenerator
+
+
+@dataclass
+class Handle:
+    """Answers with the texts of the tasks, or as `fail` says; keeps what it was asked."""
+
+    fail: Callable[[int], Exception | None] = lambda _: None
+    session: str = ""
+    asked: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    def options(self, *, session_id: str) -> Handle:
+        return Handle(self.fail, session_id, self.asked)
+
+    @property
+    def generate(self) -> Handle:
+        return self
+
+    def remote(self, trace: dict[str, str], release: int, tasks: list[GenerationTask], _: float) -> Any:
+        self.asked.append((self.session, [task.text for task in tasks]))
+        error = self.fail(len(self.asked))
+
+        async def answer() -> list[Generated]:
+            if error:
+                raise error
+            return [generated(len(task.text)) for task in tasks]
+
+        return answer()
+
+
+def generated(tokens: int) -> Generated:
+    return Generated(entities=(), examples_dropped=0, prompt_tokens=tokens, new_tokens=0, forward_passes=0)
+
+
+def task(text: str, digest: str) -> GenerationTask:
+    return GenerationTask(text=text, labels=("PER",), adapters=((digest, 1.0),))
+
+
+TASKS = [task("a", "d1"), task("bb", "d2"), task("ccc", "d1")]
+
+
+def generate(handle: Handle, *, affinity: bool = False) -> list[int]:
+    stage: Any = RemoteGenerator(handle, "generator", affinity=affinity)  # type: ignore[arg-type]
+    return [answer.prompt_tokens for answer in asyncio.run(stage.generate(1, TASKS, 5.0))]
+
+
+def test_a_request_goes_to_one_replica() -> None:
+    handle = Handle()
+    assert generate(handle) == [1, 2, 3]
+    assert handle.asked == [("", ["a", "bb", "ccc"])]
+
+
+def test_with_affinity_the_rows_of_an_adapter_go_together_and_answers_keep_their_order() -> None:
+    handle = Handle()
+    assert generate(handle, affinity=True) == [1, 2, 3]
+    assert sorted(handle.asked) == [("d1", ["a", "ccc"]), ("d2", ["bb"])]
+
+
+def test_a_dead_replicas_work_is_done_by_another_once() -> None:
+    handle = Handle(lambda number: ActorDiedError() if number == 1 else None)
+    assert generate(handle) == [1, 2, 3]
+    assert len(handle.asked) == 2
+
+    with pytest.raises(ServiceUnavailable, match="Try again after"):
+        generate(Handle(lambda _: ActorDiedError()))
+
+
+@pytest.mark.parametrize("affinity", [False, True])
+def test_a_full_stage_is_overload(affinity: bool) -> None:
+    with pytest.raises(Overloaded, match="generator is full"):
+        generate(Handle(lambda _: BackPressureError(1, 1)), affinity=affinity)
