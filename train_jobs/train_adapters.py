@@ -1,10 +1,14 @@
 """Trains adapters with Ray Train: one run per language or pack, side by side as far as resources reach.
 
-A thin shell over `retrieveall.training`, started by `retrieveall train`: what an adapter is made of is
+A thin shell over `retrieveall.training`: what an adapter is made of is
 named by a `RunSpec`, its folder in ``runs/`` by language and digest of that spec. A pack trains several
 of them in one process; each keeps its own folder, outcome and card, as if it had been trained alone. A
 run that was killed goes on from its last checkpoint when the same command is given again; a finished
 adapter is not trained twice, however it was trained.
+
+    python -m train_jobs.train_adapters --workspace W --corpus panx --languages nl,de
+
+is `retrieveall train` with the same flags.
 """
 
 from __future__ import annotations
@@ -365,3 +369,9 @@ def adapter_card(spec: RunSpec, dev: DevScores | None) -> AdapterCard:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    from retrieveall.cli.main import job_main
+
+    job_main("train")
