@@ -38,11 +38,19 @@ class Head:
 
 
 @contextlib.contextmanager
-def local_head(*, cpus: int = 2, token: str | None = None) -> Iterator[Head]:
-    """Starts a head, which only who has the token may use, and ends it."""
+def local_head(*, cpus: int = 2, token: str | None = None, code: Path | None = None) -> Iterator[Head]:
+    """Starts a head and ends it.
+
+    Args:
+        cpus: That it may give away.
+        token: Without which nobody may use it.
+        code: Where its processes find the packages, as if they were installed.
+    """
     auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    kept.pop("PYTHONPATH", None)  # a job must find its code without the help of this checkout
+    kept.pop("PYTHONPATH", None)
+    if code is not None:
+        kept["PYTHONPATH"] = str(code)
     kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])  # its `python` is ours
     environment = {**kept, **auth, "RAY_USAGE_STATS_ENABLED": "0"}
     folder = Path(tempfile.mkdtemp(prefix="ra-", dir="/tmp"))  # sockets need a short path
@@ -57,7 +65,7 @@ def local_head(*, cpus: int = 2, token: str | None = None) -> Iterator[Head]:
 def _started(folder: Path, cpus: int, environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Head]:
     """Starts it; again where a busy machine was too slow for Ray."""
     for _ in range(_STARTS):
-        gcs, dashboard, *others = _free_ports(6)
+        gcs, dashboard, *others = free_ports(6)
         head = Head(
             address=f"http://127.0.0.1:{dashboard}", gcs=f"127.0.0.1:{gcs}", environment=dict(environment)
         )
@@ -121,7 +129,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Returns ports that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -117,9 +117,7 @@ def test_a_cluster_must_be_named() -> None:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_job_does_what_its_command_does(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_does_what_its_command_does(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = ["--input", "a", "--output", "b"] if name == "tag" else []
     monkeypatch.setattr(sys, "argv", ["job", "--workspace", str(tmp_path / "nowhere"), *places])
     with pytest.raises(NotFoundError, match="nowhere"):
