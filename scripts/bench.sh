@@ -10,9 +10,9 @@ corpus="--corpus ${BENCH_CORPUS:-sample}"
 declare -A flags=(
   [mixed_batch]="" [peft_rivals]="" [continuous]="" [packed_training]="" [exactness]="--workspace $RETRIEVEALL_WORKSPACE $corpus"
   [passes]="$corpus" [prefix]="$corpus" [tagging]="$corpus" [routing]="$corpus --limit 500"
-  [sharding]="$corpus --limit 100"
+  [sharding]="$corpus --limit 100" [scale_model]=""
 )
-[ $# -gt 0 ] || set -- exactness mixed_batch peft_rivals continuous packed_training passes prefix tagging routing sharding
+[ $# -gt 0 ] || set -- exactness mixed_batch peft_rivals continuous packed_training passes prefix tagging routing sharding scale_model
 failed=()
 for name in "$@"; do
   # shellcheck disable=SC2086  # flags are a list of words

@@ -11,15 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
-_STARTS = 3
-_UP_S = 120.0
+_STARTS = 6  # Ray gives its processes 30 s, which a busy machine may not have
+_UP_S = 180.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +69,7 @@ def _started(folder: Path, cpus: int, environment: Mapping[str, str]) -> tuple[s
             address=f"http://127.0.0.1:{dashboard}", gcs=f"127.0.0.1:{gcs}", environment=dict(environment)
         )
         process = _start(folder, cpus, [gcs, dashboard, *others], environment)
-        if _is_up(process, head):
+        if _is_up(process, head, folder / "log"):
             return process, head
         _end(process)
     raise RuntimeError(f"Ray did not start: {(folder / 'log').read_text()[-2000:]}")
@@ -106,17 +105,26 @@ def _start(
         )
 
 
-def _is_up(process: subprocess.Popen[bytes], head: Head) -> bool:
+def _is_up(process: subprocess.Popen[bytes], head: Head, log: Path) -> bool:
+    """Waits until all of it runs: the dashboard may answer while Ray still waits for other processes."""
     deadline_s = time.monotonic() + _UP_S
-    token = head.environment.get("RAY_AUTH_TOKEN", "")
-    request = urllib.request.Request(  # our own address
-        f"{head.address}/api/jobs/", headers={"Authorization": f"Bearer {token}"}
-    )
     while process.poll() is None and time.monotonic() < deadline_s:
-        with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(request, timeout=5):
+        if b"Ray runtime started" in log.read_bytes() and _answers(head):
             return True
         time.sleep(0.5)
     return False
+
+
+def _answers(head: Head) -> bool:
+    token = head.environment.get("RAY_AUTH_TOKEN", "")
+    request = urllib.request.Request(
+        f"{head.address}/api/jobs/", headers={"Authorization": f"Bearer {token}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10):
+            return True
+    except OSError:
+        return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -155,10 +155,16 @@ def call(head: Head, workspace: str, *arguments: str, **environment: str) -> sub
     )
 
 
+def printed(head: Head, workspace: str, *arguments: str) -> Any:
+    done = call(head, workspace, *arguments, "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
 def wait_until_it_runs(head: Head, workspace: str, job: str) -> None:
     deadline_s = time.monotonic() + 120
     while time.monotonic() < deadline_s:
-        (one,) = json.loads(call(head, workspace, "status", job, "--json").stdout)
+        (one,) = printed(head, workspace, "status", job)
         if one["status"] == "RUNNING":
             return
     raise AssertionError(f"{job} does not run: {one}")
@@ -174,7 +180,7 @@ def test_a_job_is_submitted_attached_to_stopped_submitted_again_and_followed(
     flags = ["tag", "--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out")]
     flags += ["--rows-per-fragment", "20", "--actors", "1"]
 
-    first = json.loads(call(head, workspace, *flags, "--no-follow", "--json").stdout)
+    first = printed(head, workspace, *flags, "--no-follow")
     second = call(head, workspace, *flags, "--no-follow")
     assert "attached to" in second.stderr and first["job"] in second.stderr
     wait_until_it_runs(head, workspace, first["job"])
@@ -191,9 +197,7 @@ def test_a_job_is_submitted_attached_to_stopped_submitted_again_and_followed(
 
     done = call(head, workspace, *flags)
     assert done.returncode == 0 and f"{job} has done this before" in done.stderr
-    states = {
-        one["job"]: one["status"] for one in json.loads(call(head, workspace, "status", "--json").stdout)
-    }
+    states = {one["job"]: one["status"] for one in printed(head, workspace, "status")}
     assert states == {first["job"]: "STOPPED", job: "SUCCEEDED"}
 
 

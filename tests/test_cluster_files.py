@@ -200,7 +200,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "input" / "a.txt").write_text("Daniel Osei works in Leeds.\n" * 6)
     save_tiny_base(folder / "base")
     (folder / "workspace" / "retrieveall.yaml").write_text(
-        yaml.safe_dump({"settings": {"training": {"rank": 8, "alpha": 16, "epochs": 1}}})
+        yaml.safe_dump({"format_version": 1, "settings": {"training": {"rank": 8, "alpha": 16, "epochs": 1}}})
     )
     return folder
 
