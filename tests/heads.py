@@ -64,7 +64,7 @@ def local_head(*, cpus: int = 2, token: str | None = None, code: Path | None = N
 def _started(folder: Path, cpus: int, environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Head]:
     """Starts it; again where a busy machine was too slow for Ray."""
     for _ in range(_STARTS):
-        gcs, dashboard, *others = free_ports(6)
+        gcs, dashboard, *others = free_ports(7)
         head = Head(
             address=f"http://127.0.0.1:{dashboard}", gcs=f"127.0.0.1:{gcs}", environment=dict(environment)
         )
@@ -78,7 +78,7 @@ def _started(folder: Path, cpus: int, environment: Mapping[str, str]) -> tuple[s
 def _start(
     folder: Path, cpus: int, ports: list[int], environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    gcs, dashboard, agent, agent_grpc, metrics, client = map(str, ports)
+    gcs, dashboard, agent, agent_grpc, runtime_env, metrics, client = map(str, ports)
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
     flags = {
         "--node-ip-address": "127.0.0.1",
@@ -87,6 +87,7 @@ def _start(
         "--dashboard-port": dashboard,
         "--dashboard-agent-listen-port": agent,
         "--dashboard-agent-grpc-port": agent_grpc,
+        "--runtime-env-agent-port": runtime_env,
         "--metrics-export-port": metrics,
         "--ray-client-server-port": client,
         "--num-cpus": str(cpus),

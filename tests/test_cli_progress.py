@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from retrieveall.cli import progress
 from retrieveall.cli.progress import progress_bars
 
 
@@ -10,7 +9,7 @@ def test_where_nobody_sees_bars_a_line_now_and_then_says_how_far_all_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("retrieveall.cli.progress.time.monotonic", lambda: clock[0])
     with progress_bars("training") as move:
         move("de", 1, 10)
         clock[0] = 11.0

@@ -10,7 +10,6 @@ import pytest
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus
 
-from retrieveall.cli import submission
 from retrieveall.cli.submission import JobCluster, Work
 from retrieveall.errors import ConfigError, NotFoundError
 
@@ -82,7 +81,7 @@ class Cluster:
 def there(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     cluster = Cluster()
     monkeypatch.setattr("ray.job_submission.JobSubmissionClient", cluster)
-    monkeypatch.setattr(submission.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("retrieveall.cli.submission.time.sleep", lambda seconds: None)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://somewhere-else:8265")
     return cluster
 
@@ -133,7 +132,10 @@ def test_other_work_has_another_name(other: Work) -> None:
 
 
 def test_who_submits_at_the_same_moment_is_attached(there: Cluster) -> None:
-    there.before_submit = lambda name: there.jobs.setdefault(name, Details(name)) and None
+    def another(name: str) -> None:
+        there.jobs[name] = Details(name)
+
+    there.before_submit = another
     assert JobCluster("head:8265").submit(WORK) == (f"{WORK.stem}1", False)
     assert not there.submitted
 

@@ -24,7 +24,7 @@ from tests.heads import REPOSITORY, Head, local_head
 from tests.workspaces import random_workspace
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-ROWS = 400
+ROWS = 120
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def call(head: Head, workspace: str, *arguments: str, **environment: str) -> sub
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
         check=False,
     )
 
@@ -171,14 +171,14 @@ def wait_until_it_runs(head: Head, workspace: str, job: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_job_is_submitted_attached_to_stopped_submitted_again_and_followed(
     head: Head, tmp_path: Path
 ) -> None:
     workspace = random_workspace(tmp_path, ("de", "en")).uri
     (tmp_path / "in.txt").write_text("".join(f"Anna Keller lebt in Bern, {n}.\n" for n in range(ROWS)))
     flags = ["tag", "--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out")]
-    flags += ["--rows-per-fragment", "20", "--actors", "1"]
+    flags += ["--rows-per-fragment", "10", "--actors", "1"]
 
     first = printed(head, workspace, *flags, "--no-follow")
     second = call(head, workspace, *flags, "--no-follow")

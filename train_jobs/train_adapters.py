@@ -24,6 +24,7 @@ from typing import Any
 import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from retrieveall.digests import digest_json
 from retrieveall.errors import ConfigError, RetrieveAllError
@@ -196,7 +197,7 @@ def _run_all(
     while pending or waiting:
         while pending and len(waiting) < room_for_runs(resources, _cluster()):
             pack = pending.pop(0)
-            waiting[_fit.remote(workspace, pack, resources)] = pack
+            waiting[_fit.options(scheduling_strategy=_here()).remote(workspace, pack, resources)] = pack
         done, _ = ray.wait(list(waiting), timeout=PROGRESS_SECONDS)
         for reference in done:
             outcomes = _outcomes_of(reference, waiting.pop(reference))
@@ -225,6 +226,12 @@ def pack_name(specs: Sequence[RunSpec]) -> str:
     """Returns the name of Ray Train's run: that of the adapter where it is only one."""
     names = [spec.run_name for spec in specs]
     return names[0] if len(names) == 1 else f"pack-{digest_json(names)}"
+
+
+def _here() -> NodeAffinitySchedulingStrategy:
+    """Keeps what watches over a run beside this process, so that another node's death only kills workers."""
+    node: str = ray.get_runtime_context().get_node_id()
+    return NodeAffinitySchedulingStrategy(node_id=node, soft=False)
 
 
 def _cluster() -> Mapping[str, float]:
