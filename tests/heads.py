@@ -51,7 +51,8 @@ def local_head(*, cpus: int = 2, token: str | None = None, code: Path | None = N
     if code is not None:
         kept["PYTHONPATH"] = str(code)
     kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])  # its `python` is ours
-    environment = {**kept, **auth, "RAY_USAGE_STATS_ENABLED": "0"}
+    # Ray gives workers the lowest priority, which on a busy machine is none
+    environment = {**kept, **auth, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     folder = Path(tempfile.mkdtemp(prefix="ra-", dir="/tmp"))  # sockets need a short path
     process, head = _started(folder, cpus, environment)
     try:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import aiohttp
 import pytest
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus
@@ -161,8 +162,11 @@ def test_mistakes_and_stopped_jobs_are_not_tried_again(there: Cluster, ending: t
     assert not told
 
 
-def test_a_log_whose_reader_was_cut_off_is_written_once(there: Cluster) -> None:
-    there.tails = [["one\ntw", ConnectionResetError("gone")], ["one\n", "two\nth", "ree\n"]]
+@pytest.mark.parametrize(
+    "cut", [ConnectionResetError("gone"), aiohttp.ServerDisconnectedError(), RuntimeError("closed")]
+)
+def test_a_log_whose_reader_was_cut_off_is_written_once(there: Cluster, cut: Exception) -> None:
+    there.tails = [["one\ntw", cut], ["one\n", "two\nth", "ree\n"]]
     there.endings = [("SUCCEEDED", 0)]
     _, written, _ = run(JobCluster("head:8265"))
     assert written == "one\ntwo\nthree\n"

@@ -60,11 +60,8 @@ class Work:
     @property
     def stem(self) -> str:
         """What the ids of all attempts begin with."""
-        local = (
-            "py_modules",
-            "working_dir",
-        )  # where the code lies here does not matter, `code` says what it is
-        settings = {name: value for name, value in self.runtime_env.items() if name not in local}
+        # where our code lies on this machine does not matter, `code` says what it is
+        settings = {name: value for name, value in self.runtime_env.items() if name != "py_modules"}
         resources = [self.driver_cpus, self.driver_gpus]
         return f"{PREFIX}{self.name}-{digest_json([self.arguments, settings, self.code, resources])}-"
 
@@ -189,6 +186,8 @@ class JobCluster:
             NotFoundError: There is no such job, or no longer.
             ConfigError: Nothing has answered for a minute.
         """
+        import aiohttp
+
         copy = _LogCopy(write)
         waiting, heard_s = "", time.monotonic()
         while True:
@@ -204,7 +203,7 @@ class JobCluster:
                     details = self.job(submission_id)
                 if _is_over(details):
                     return details
-            except (ConfigError, RuntimeError, OSError):
+            except (ConfigError, RuntimeError, OSError, aiohttp.ClientError):
                 if time.monotonic() - heard_s > _LOST_S:
                     raise
             time.sleep(_POLL_S)
