@@ -74,7 +74,7 @@ class Nodes:
 
     def end(self) -> None:
         """Ends all of it."""
-        ray.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
         self.cluster.shutdown()
 
 
