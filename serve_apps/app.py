@@ -160,12 +160,17 @@ class IngressDeployment:
 def build(args: ServeArgs) -> Application:
     """Returns the application for a workspace.
 
+    Args:
+        args: Its arguments, or the plain values that `serve deploy` and `serve run` pass: Serve makes
+            pydantic models only of annotations that are no strings.
+
     Raises:
+        ValidationError: pydantic's; a plain value is not one of `ServeArgs`.
         NotFoundError: There is no workspace, or no such release in it.
         IncompatibleArtefactError: An adapter was made for another base, embedder or prompt format.
         ConfigError: The workspace has no base model yet.
     """
-    args = located(args)
+    args = located(ServeArgs.model_validate(args))
     return _deployment("ingress", serve.ingress()(IngressDeployment), args.ingress).bind(
         args,
         _deployment("router", RouterDeployment, args.router).bind(args),

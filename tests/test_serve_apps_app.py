@@ -56,6 +56,14 @@ def test_a_missing_workspace_or_release_is_told_before_ray_starts(tmp_path: Path
     assert not ray.is_initialized()
 
 
+def test_a_config_files_plain_values_are_checked(tmp_path: Path) -> None:
+    plain: Any = {"workspace": str(tmp_path)}
+    with pytest.raises(NotFoundError, match="no workspace"):
+        build(plain)
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        build({**plain, "workspac": 1})  # type: ignore[arg-type]
+
+
 def test_a_port_in_use_is_told() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
