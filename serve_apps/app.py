@@ -175,8 +175,16 @@ class IngressDeployment:
 
 
 def build(args: ServeArgs) -> Application:
-    """Returns the application for a workspace that need not be there yet; `/readyz` says what is missing."""
-    args = located(args)
+    """Returns the application for a workspace that need not be there yet; `/readyz` says what is missing.
+
+    Args:
+        args: Its arguments, or the plain values that `serve deploy` and `serve run` pass: Serve makes
+            pydantic models only of annotations that are no strings.
+
+    Raises:
+        ValidationError: pydantic's; a plain value is not one of `ServeArgs`.
+    """
+    args = located(ServeArgs.model_validate(args))
     return deployment("ingress", serve.ingress()(IngressDeployment), args.ingress).bind(
         args,
         deployment("router", RouterDeployment, args.router).bind(args),

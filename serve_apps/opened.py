@@ -109,23 +109,25 @@ class ReleaseSource:
             return open_retriever(self.workspace, opened, last), {}
         except Exception as error:  # a broken file may raise anything
             log.warning("Not all indexes of release %d can be opened: %s", opened.release.number, error)
-            indexes, faults = self._each_index(opened, None if last is None else last.retriever)
-            if not indexes:
+            retriever, faults = self._each_index(opened, None if last is None else last.retriever)
+            if not retriever.indexes:
                 raise
-        digests = {code: opened.indexes[code] for code in indexes}
-        return ReleaseRetriever(Retriever(indexes, digests), opened.cards), faults
+        return ReleaseRetriever(retriever, opened.cards), faults
 
-    def _each_index(
-        self, opened: OpenRelease, held: Retriever | None
-    ) -> tuple[dict[str, LanguageIndex], dict[str, str]]:
-        indexes, faults = {}, {}
+    def _each_index(self, opened: OpenRelease, held: Retriever | None) -> tuple[Retriever, dict[str, str]]:
+        indexes: dict[str, LanguageIndex] = {}
+        parts: dict[str, LanguageIndex] = {}
+        faults: dict[str, str] = {}
         for code, digest in opened.indexes.items():
             try:
                 one = Retriever.open(self.workspace.indexes, {code: digest}, held=held)
-                indexes[code], held = one.indexes[code], held or one
             except Exception as error:  # as above
                 faults[code] = f"The index {digest} cannot be opened: {error}"
-        return indexes, faults
+            else:
+                indexes |= one.indexes
+                parts |= one.parts
+                held = held or one
+        return Retriever(indexes, parts), faults
 
     def adapters_before(self, number: int) -> set[str]:
         """Returns the adapters of the release before; none where there is none."""

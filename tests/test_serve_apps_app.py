@@ -21,6 +21,7 @@ from retrieveall.errors import ConfigError, NotFoundError
 from retrieveall.opening import OpenOptions, open_tagger
 from retrieveall.tagger import TextInput
 from retrieveall.workspace import Workspace
+from serve_apps.app import build
 from serve_apps.args import ServeArgs
 from serve_apps.metrics import EXAMPLES_DROPPED
 from serve_apps.running import check_free, start_service, stop_service
@@ -54,6 +55,13 @@ def test_a_missing_workspace_or_release_is_told_before_ray_starts(tmp_path: Path
     with pytest.raises(NotFoundError, match="no workspace"):
         start_service(ServeArgs(workspace=str(tmp_path)), host="127.0.0.1", port=free_port())
     assert not ray.is_initialized()
+
+
+def test_a_config_files_plain_values_are_checked(tmp_path: Path) -> None:
+    plain: Any = {"workspace": str(tmp_path)}
+    build(plain)
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        build({**plain, "workspac": 1})
 
 
 def test_a_port_in_use_is_told() -> None:

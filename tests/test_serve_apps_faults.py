@@ -30,6 +30,7 @@ from serve_apps.router import RouterStage
 from serve_apps.schemas import ErrorBody, ReadyAnswer, ReplicasAnswer
 from serve_apps.service import Limits, Stages, TagService
 from serve_apps.stream import StreamLimits, Streams
+from serve_apps.teaching import TeachService
 from serve_apps.threads import Threads
 from serve_apps.upkeep import Upkeep
 from tests.test_serve_apps_service import Client
@@ -57,13 +58,15 @@ class Service:
             retriever=RetrieverStage.open(args, none, replica="t"),
             generator=generator,
         )
-        current = CurrentRelease(ReleaseSource.of(args), stages.all, threads)
+        source = ReleaseSource.of(args)
+        current = CurrentRelease(source, stages.all, threads)
         service = TagService(current, stages, threads, limits=Limits(), rates=rates, recorder=none)
         upkeep = Upkeep(
             current, access, rates, threads, none, in_flight=lambda: service.in_flight, every_s=60
         )
         streams = Streams(service, StreamLimits())
-        app = http_app(service, streams, access, upkeep, none, max_body_bytes=1 << 20)
+        teaching = TeachService(source.workspace, current, threads, rates)
+        app = http_app(service, streams, teaching, access, upkeep, none, max_body_bytes=1 << 20)
         return cls(current=current, generator=generator, client=Client(app))
 
     def look(self) -> None:
@@ -215,11 +218,14 @@ def test_a_workspace_that_comes_later_is_told_and_then_served(made: Path, tmp_pa
 def test_while_there_is_no_workspace_the_service_says_so(tmp_path: Path) -> None:
     args = ServeArgs(workspace=str(tmp_path / "nowhere"), release_poll_s=3600)
     none, threads, rates, access = NoRecorder(), Threads("test", 2), TextRates(), Access(None)
-    current = CurrentRelease(ReleaseSource.of(args), (), threads)
+    source = ReleaseSource.of(args)
+    current = CurrentRelease(source, (), threads)
     stages: Any = None
     service = TagService(current, stages, threads, limits=Limits(), rates=rates, recorder=none)
     upkeep = Upkeep(current, access, rates, threads, none, in_flight=lambda: 0, every_s=60)
-    app = http_app(service, Streams(service, StreamLimits()), access, upkeep, none, max_body_bytes=100)
+    streams = Streams(service, StreamLimits())
+    teaching = TeachService(source.workspace, current, threads, rates)
+    app = http_app(service, streams, teaching, access, upkeep, none, max_body_bytes=100)
     with pytest.raises(Exception, match="nowhere"):
         asyncio.run(current.take_up())
     client = Client(app)

@@ -6,16 +6,15 @@ small tasks of all languages at once; what a dying worker had in hand is done ag
 start once and serve all stages, but an embedder with weights works in a pool of actors, which keep them.
 
     python -m train_jobs.build_index --workspace W --corpus panx --languages nl,de
+
+is `retrieveall index` with the same flags.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -25,7 +24,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from retrieveall.corpus import CorpusKey
-from retrieveall.embedding import Embedder, EmbedderSpec, load_embedder, spec_for
+from retrieveall.embedding import Embedder, EmbedderSpec, load_embedder
 from retrieveall.errors import InputError
 from retrieveall.retrieval.index import read_manifest
 from retrieveall.retrieval.manifest import IndexManifest, IndexOptions
@@ -290,44 +289,7 @@ def _set_threads(threads: int, *, torch_too: bool) -> None:
         torch.set_num_threads(threads)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the job from the command line; the report goes to stdout as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m train_jobs.build_index", description=__doc__)
-    parser.add_argument("--workspace", required=True, help="path or URI")
-    parser.add_argument("--corpus", help="needed where a language has more than one")
-    parser.add_argument("--languages", default="", help="comma-separated; default all")
-    parser.add_argument("--embedder", default="ngram", help="ngram, lm, or a sentence-transformers model")
-    parser.add_argument("--base-model", help="for the embedder lm")
-    parser.add_argument("--dimensions", type=int, help="of the embedder ngram")
-    parser.add_argument("--kind", default="auto", help="auto, flat, ivf or hnsw")
-    parser.add_argument("--rows-per-shard", type=int, default=IndexOptions().rows_per_shard)
-    parser.add_argument("--actors", type=int, help="default: as many as the CPUs hold")
-    given = parser.parse_args(arguments)
-    workspace = Workspace.open(given.workspace)
-    languages = [code for code in given.languages.split(",") if code]
-    spec = spec_for(given.embedder, base_model=given.base_model or workspace.state().base_model)
-    started_s = time.monotonic()
-    outcomes = build_index(
-        workspace,
-        workspace.corpora.resolve(given.corpus, languages or None),
-        replace(spec, dimensions=given.dimensions) if given.dimensions else spec,
-        IndexOptions(kind=given.kind, rows_per_shard=given.rows_per_shard),
-        PoolResources(actors=given.actors),
-        on_progress=_print_progress,
-    )
-    report = {"seconds": round(time.monotonic() - started_s, 1), "indexes": [o.to_dict() for o in outcomes]}
-    sys.stdout.write(json.dumps(report, indent=1) + "\n")
-    return 0
-
-
-def _print_progress(stage: str, done: int, total: int) -> None:
-    sys.stderr.write(f"{stage} {done}/{total}\n")
-
-
 if __name__ == "__main__":
-    from retrieveall.cli.process import ray_running, set_defaults
+    from retrieveall.cli.main import job_main
 
-    set_defaults()
-    with ray_running():
-        code = main()
-    sys.exit(code)
+    job_main("index")

@@ -4,13 +4,13 @@ A thin shell over `retrieveall.offline`: what a killed job wrote is left as it i
 same job does the rest. An actor that dies is replaced and its fragments are done again.
 
     python -m train_jobs.tag_corpus --workspace W --input texts.jsonl --output tagged
+
+is `retrieveall tag` with the same flags.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +23,8 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from retrieveall.errors import InputError
-from retrieveall.offline.fragments import ROWS_PER_FRAGMENT, FilePlan, Fragment
-from retrieveall.offline.inputs import FORMATS, Inputs, find_inputs
+from retrieveall.offline.fragments import FilePlan, Fragment
+from retrieveall.offline.inputs import Inputs, find_inputs
 from retrieveall.offline.job import FragmentTagger, TagJob, begin, finished, job_schema, recorded_release
 from retrieveall.offline.options import TagOptions
 from retrieveall.offline.page import write_summary
@@ -222,57 +222,7 @@ class TagWorker:
         return {"statistics": [json.dumps(self._tagger.run(fragment).to_dict()) for fragment in fragments]}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the job from the command line; the summary goes to stdout as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m train_jobs.tag_corpus", description=__doc__)
-    parser.add_argument("--workspace", required=True, help="path or URI")
-    parser.add_argument("--input", required=True, help="file or folder, path or URI")
-    parser.add_argument("--output", required=True, help="folder, path or URI")
-    parser.add_argument("--format", choices=FORMATS, help="default: by the files' endings")
-    parser.add_argument("--text-column", default="text")
-    parser.add_argument("--language-column", help="names the language of each row; default: routed")
-    parser.add_argument("--language", help="of all rows; default: routed")
-    parser.add_argument("--labels", default="", help="comma-separated; default all")
-    parser.add_argument("--min-score", type=float, default=0.0)
-    parser.add_argument("--routing", help="vote, centroid or langid")
-    parser.add_argument("--examples", choices=("on", "off"), default="on")
-    parser.add_argument("--release", type=int, help="default: the current one")
-    parser.add_argument("--rows-per-fragment", type=int, default=ROWS_PER_FRAGMENT)
-    parser.add_argument("--actors", type=int, help="default: as many as the CPUs or GPUs hold")
-    parser.add_argument("--cpus-per-actor", type=int, default=1)
-    parser.add_argument("--gpus-per-actor", type=float, default=0.0)
-    given = parser.parse_args(arguments)
-    options = TagOptions(
-        text_column=given.text_column,
-        language_column=given.language_column,
-        language=given.language,
-        format=given.format,
-        labels=tuple(sorted(filter(None, given.labels.split(",")))) or None,
-        min_score=given.min_score,
-        routing=given.routing,
-        examples=given.examples == "on",
-        rows_per_fragment=given.rows_per_fragment,
-    )
-    summary = tag_corpus(
-        Workspace.open(given.workspace),
-        TagRequest(input=given.input, output=given.output, options=options, release=given.release),
-        PoolResources(
-            actors=given.actors, cpus_per_actor=given.cpus_per_actor, gpus_per_actor=given.gpus_per_actor
-        ),
-        on_progress=_print_progress,
-    )
-    sys.stdout.write(json.dumps(summary.to_dict(), indent=1, ensure_ascii=False) + "\n")
-    return 0
-
-
-def _print_progress(progress: TagProgress) -> None:
-    sys.stderr.write(progress.line() + "\n")
-
-
 if __name__ == "__main__":
-    from retrieveall.cli.process import ray_running, set_defaults
+    from retrieveall.cli.main import job_main
 
-    set_defaults()
-    with ray_running():
-        code = main()
-    sys.exit(code)
+    job_main("tag")

@@ -1,10 +1,14 @@
 """Trains adapters with Ray Train: one run per language or pack, side by side as far as resources reach.
 
-A thin shell over `retrieveall.training`, started by `retrieveall train`: what an adapter is made of is
+A thin shell over `retrieveall.training`: what an adapter is made of is
 named by a `RunSpec`, its folder in ``runs/`` by language and digest of that spec. A pack trains several
 of them in one process; each keeps its own folder, outcome and card, as if it had been trained alone. A
 run that was killed goes on from its last checkpoint when the same command is given again; a finished
 adapter is not trained twice, however it was trained.
+
+    python -m train_jobs.train_adapters --workspace W --corpus panx --languages nl,de
+
+is `retrieveall train` with the same flags.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import Any
 import ray
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from retrieveall.digests import digest_json
 from retrieveall.errors import ConfigError, RetrieveAllError
@@ -202,7 +207,7 @@ def _run_all(
     while pending or waiting:
         while pending and len(waiting) < room_for_runs(resources, _cluster()):
             pack = pending.pop(0)
-            waiting[_fit.remote(workspace, pack, resources)] = pack
+            waiting[_fit.options(scheduling_strategy=_here()).remote(workspace, pack, resources)] = pack
         done, _ = ray.wait(list(waiting), timeout=PROGRESS_SECONDS)
         for reference in done:
             outcomes = _outcomes_of(reference, waiting.pop(reference))
@@ -231,6 +236,12 @@ def pack_name(specs: Sequence[RunSpec]) -> str:
     """Returns the name of Ray Train's run: that of the adapter where it is only one."""
     names = [spec.run_name for spec in specs]
     return names[0] if len(names) == 1 else f"pack-{digest_json(names)}"
+
+
+def _here() -> NodeAffinitySchedulingStrategy:
+    """Keeps what watches over a run beside this process, so that another node's death only kills workers."""
+    node: str = ray.get_runtime_context().get_node_id()
+    return NodeAffinitySchedulingStrategy(node_id=node, soft=False)
 
 
 def _cluster() -> Mapping[str, float]:
@@ -384,3 +395,9 @@ def adapter_card(spec: RunSpec, dev: Measured) -> AdapterCard:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    from retrieveall.cli.main import job_main
+
+    job_main("train")

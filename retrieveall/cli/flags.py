@@ -19,6 +19,16 @@ StrategyChoice = Literal["monolingual", "polyglot", "polyglot_then_monolingual",
 OnOff = Literal["on", "off"]
 InputFormatChoice = Literal["parquet", "jsonl", "csv", "tsv", "text"]
 
+WorkspaceFlag = Annotated[
+    str,
+    typer.Option(
+        envvar="RETRIEVEALL_WORKSPACE",
+        help="Folder or pyarrow filesystem URI (s3://…, gs://…) that holds all state.",
+    ),
+]
+DebugFlag = Annotated[
+    bool, typer.Option("--debug", envvar="RETRIEVEALL_DEBUG", help="Show the traceback of an error.")
+]
 JsonFlag = Annotated[
     bool,
     typer.Option("--json", envvar="RETRIEVEALL_JSON", help="Print one JSON value to stdout, nothing else."),

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from retrieveall import __version__
-from retrieveall.cli import adapters, corpus, gc, index, keys
+from retrieveall.cli import adapters, corpus, gc, index, keys, submit
 from retrieveall.cli.evaluate import eval_
+from retrieveall.cli.flags import DebugFlag, WorkspaceFlag
+from retrieveall.cli.jobs import JOBS, job_app
 from retrieveall.cli.output import note, print_line
 from retrieveall.cli.process import set_defaults
 from retrieveall.cli.quickstart import quickstart
 from retrieveall.cli.serve import serve
-from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, Session
+from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, begin_session
 from retrieveall.cli.tag import tag
 from retrieveall.cli.train import train
 from retrieveall.errors import RetrieveAllError
@@ -45,6 +48,7 @@ app.command("train")(train)
 app.command("tag")(tag)
 app.command("serve")(serve)
 app.command("eval")(eval_)
+app.add_typer(submit.app, name="submit")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(keys.app, name="keys")
 app.command("gc")(gc.gc)
@@ -59,10 +63,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _global_flags(
     context: typer.Context,
-    workspace: Annotated[
-        str, typer.Option(help="Folder or pyarrow filesystem URI (s3://…, gs://…) that holds all state.")
-    ] = DEFAULT_WORKSPACE,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    workspace: WorkspaceFlag = DEFAULT_WORKSPACE,
+    debug: DebugFlag = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
@@ -71,9 +73,7 @@ def _global_flags(
 
     Flags before the command are global; each flag has an environment twin, shown beside it.
     """
-    context.obj = Session(workspace=workspace)
-    if debug:
-        os.environ[DEBUG_VARIABLE] = "1"
+    context.obj = begin_session(workspace, debug=debug)
 
 
 def main() -> None:
@@ -82,9 +82,18 @@ def main() -> None:
     Exits with 2 and one line on stderr for errors that the user can mend, and with 1 and one line
     for the rest. ``--debug`` lets the traceback through.
     """
+    _run(app)
+
+
+def job_main(name: str) -> None:
+    """Runs a command as `python -m train_jobs.…` does: its flags, and the global ones among them."""
+    _run(job_app(JOBS[name]))
+
+
+def _run(commands: Callable[[], None]) -> None:
     set_defaults()
     try:
-        app()
+        commands()
     except KeyboardInterrupt:
         note("retrieveall: interrupted; the same command goes on where it stopped")
         sys.exit(130)

@@ -17,11 +17,15 @@ _MAX_INT = (1 << 31) - 1  # of C: a larger number would arrive as another, 4 GiB
 _RAY_STARTS = 3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
-_DEFAULTS = {
+_WORKERS = {
     "OMP_NUM_THREADS": "1",
     "MALLOC_MMAP_THRESHOLD_": str(_KEEP_BYTES),
     "MALLOC_TRIM_THRESHOLD_": str(_KEEP_BYTES),
     "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+_DEFAULTS = {
+    **_WORKERS,
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -29,8 +33,12 @@ _DEFAULTS = {
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",  # 10 by default: new replicas come late
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.proxy:middlewares",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+
+
+def worker_variables() -> dict[str, str]:
+    """Returns what the processes of a job need, which a cluster that runs already does not set."""
+    return dict(_WORKERS)
 
 
 def set_defaults() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -38,6 +39,13 @@ class Session:
         from retrieveall.workspace import Workspace
 
         return Workspace.open(self.workspace, create=create)
+
+
+def begin_session(workspace: str, *, debug: bool) -> Session:
+    """Makes the session of the global flags; ``--debug`` holds for child processes too."""
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+    return Session(workspace=workspace)
 
 
 def claim_base(workspace: Workspace, name: str | None) -> tuple[str, str]:

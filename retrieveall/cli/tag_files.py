@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from retrieveall.cli.flags import InputFormatChoice, OffsetsChoice, RoutingChoice
-from retrieveall.cli.output import libraries_on_stderr, note, print_json, print_line, print_table
+from retrieveall.cli.output import libraries_on_stderr, print_json, print_line, print_table
 from retrieveall.cli.process import ray_running
 from retrieveall.cli.progress import NamedProgress, progress_bars
 from retrieveall.errors import InputError
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from retrieveall.offline.progress import TagProgress
     from retrieveall.offline.summary import TagSummary
     from retrieveall.workspace import Workspace
-
-_NOTE_EVERY_S = 30.0  # where there is no terminal to draw a bar on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +84,7 @@ def run_tag_job(workspace: Workspace, request: TagFilesRequest) -> tuple[TagSumm
         actors=request.actors, cpus_per_actor=request.threads, gpus_per_actor=request.gpus_per_actor
     )
     with ray_running(), progress_bars("tagging") as move:
-        summary = tag_corpus(workspace, job, resources, on_progress=_teller(move))
+        summary = tag_corpus(workspace, job, resources, on_progress=_mover(move))
     return summary, export_corpus(Store.open(target), formats)
 
 
@@ -103,18 +99,8 @@ def _places(request: TagFilesRequest) -> tuple[str, str]:
     return request.input, request.output
 
 
-def _teller(move: NamedProgress) -> Callable[[TagProgress], None]:
-    """Moves the bar, or writes a line now and then where there is no terminal."""
-    told_s = time.monotonic()
-
-    def tell(progress: TagProgress) -> None:
-        nonlocal told_s
-        move("", progress.done, progress.total, progress.line())
-        if not sys.stderr.isatty() and time.monotonic() - told_s >= _NOTE_EVERY_S:
-            told_s = time.monotonic()
-            note(progress.line())
-
-    return tell
+def _mover(move: NamedProgress) -> Callable[[TagProgress], None]:
+    return lambda progress: move("", progress.done, progress.total, progress.line())
 
 
 def show_summary(summary: TagSummary, exports: Sequence[ExportOutcome]) -> None:
