@@ -89,8 +89,10 @@ def test_adapters_are_measured_each_on_its_own_and_broken_ones_say_so(base: str,
 
 def test_an_adapter_of_several_languages_is_measured_on_each_and_on_all(base: str, tmp_path: Path) -> None:
     run(base, {"good": AdapterTask(train=split(9), dev=NOTHING, labels=LABELS, config=CONFIG)}, tmp_path)
+    german = split(3)
+    german = replace(german, sentences=[replace(one, language="de") for one in german.sentences])
     candidate = Candidate(
-        adapter=tmp_path / "good", dev={"en": split(5), "de": split(3), "fr": NOTHING}, labels=LABELS
+        adapter=tmp_path / "good", dev={"en": split(5), "de": german, "fr": NOTHING}, labels=LABELS
     )
     found = measure_dev(base, {"good": candidate}, device=Device())["good"]
 

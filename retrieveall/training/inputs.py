@@ -243,13 +243,22 @@ def load_inputs(workspace: Workspace, spec: RunSpec) -> TrainingInputs:
                 f"Corpus {spec.data[code].corpus!r} has no training sentences for {code!r}."
                 " Import a train split: `retrieveall corpus import`."
             )
-    dev_limit = max(spec.dev_limit, spec.config.dev_rows)
-    dev = {code: _read(workspace, spec, code, "dev", dev_limit) for code in spec.data}
+    dev = _dev(workspace, spec)
     return TrainingInputs(
         train=_in_turn(list(train.values())),
         dev=_in_turn([dev[code] for code in spec.train_languages]),
         measured={code: split.first(spec.dev_limit) for code, split in dev.items()},
     )
+
+
+def load_measured(workspace: Workspace, spec: RunSpec) -> dict[str, SplitInput]:
+    """Reads the dev sentences of a run's scores alone, by language."""
+    return {code: split.first(spec.dev_limit) for code, split in _dev(workspace, spec).items()}
+
+
+def _dev(workspace: Workspace, spec: RunSpec) -> dict[str, SplitInput]:
+    limit = max(spec.dev_limit, spec.config.dev_rows)
+    return {code: _read(workspace, spec, code, "dev", limit) for code in spec.data}
 
 
 def _in_turn(splits: Sequence[SplitInput]) -> SplitInput:

@@ -15,7 +15,8 @@ import torch
 
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
 from retrieveall.errors import RetrieveAllError
-from retrieveall.evaluation.language import evaluate
+from retrieveall.evaluation.score import Score
+from retrieveall.evaluation.strict import count_strict
 from retrieveall.generation import GenerationTask, Generator
 from retrieveall.lora.card import DevScores
 from retrieveall.models.base import base_folder, open_base
@@ -246,5 +247,5 @@ def _measured(generator: Generator, name: str, candidate: Candidate, seed: int) 
 
 
 def _scores(gold: Sequence[Sentence], found: Sequence[tuple[Entity, ...]], seed: int) -> DevScores:
-    score = evaluate(gold, found, seed=seed).scores["strict"]
+    score = Score.of(count_strict(gold, found).per_sentence, seed=seed)
     return DevScores(f1=score.f1, f1_low=score.f1_low, f1_high=score.f1_high, sentences=len(gold))
