@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from retrieveall import __version__
-from retrieveall.cli import adapters, analyze, corpus, gc, keys
+from retrieveall.cli import adapters, analyze, corpus, experiment, gc, keys
 from retrieveall.cli.evaluate import eval_
 from retrieveall.cli.index import index
 from retrieveall.cli.output import note, print_line
@@ -47,6 +47,7 @@ app.command("tag")(tag)
 app.command("serve")(serve)
 app.command("eval")(eval_)
 app.add_typer(analyze.app, name="analyze")
+app.add_typer(experiment.app, name="experiment")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(keys.app, name="keys")
 app.command("gc")(gc.gc)

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def plot_f1(reports: Sequence[EvalReport], *, view: View = "strict") -> Figure:
     return figure
 
 
-def series_style(number: int) -> dict[str, str]:
+def series_style(number: int) -> dict[str, Any]:
     """Returns colour and marker of one of up to 25 series, no two alike."""
     colours = len(RUN_COLOURS)
     shift = number // colours

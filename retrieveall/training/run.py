@@ -78,6 +78,19 @@ class AdapterTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A training that is done.
+
+    Attributes:
+        folder: The adapter, in PEFT format.
+        tokens: Prompt and target tokens that it saw.
+    """
+
+    folder: Path
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """A trained adapter that is to be measured.
 
@@ -125,7 +138,7 @@ def train_pack(
     resume: Path | None = None,
     rank: int = 0,
     world_size: int = 1,
-) -> dict[str, Path | RetrieveAllError]:
+) -> dict[str, Trained | RetrieveAllError]:
     """Trains one adapter, or several at once over one base, and writes them in PEFT format.
 
     Args:
@@ -139,7 +152,7 @@ def train_pack(
         world_size: Number of workers that share every adapter's batches.
 
     Returns:
-        Per name the adapter's folder, or why it could not be trained; the others are.
+        Per name the trained adapter, or why it could not be trained; the others are.
     """
     torch.set_num_threads(device.threads)
     base = open_base(base_model, dtype=device.dtype, device=device.name)
@@ -155,7 +168,10 @@ def train_pack(
     if rank == 0:
         for name, training in trainings.items():
             training.adapter.save(target / name)
-    return {name: target / name if isinstance(one, AdapterTraining) else one for name, one in begun.items()}
+    return {
+        name: Trained(folder=target / name, tokens=one.tokens) if isinstance(one, AdapterTraining) else one
+        for name, one in begun.items()
+    }
 
 
 def _begun(
