@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from bio import NerRival
-from measuring import parsed, workspace_flags
+from measuring import RESULTS, parsed, workspace_flags
 
 from retrieveall.cli.evaluate import save_reports
 from retrieveall.cli.process import ray_running
@@ -63,14 +63,17 @@ def main() -> None:
     parser.add_argument(
         "--epochs", type=int, help="Most passes of spacy, head and polyglot. [default: theirs]"
     )
+    parser.add_argument("--threads", type=int, default=1, help="Threads of torch.")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="Folder for JSON and the picture.")
     arguments = parsed(parser)
     workspace = Workspace.open(arguments.workspace)
-    reports = [report_of(name, workspace, arguments) for name in arguments.rivals.split(",")]
-    for report in reports:
-        folder = save_reports(workspace, f"rival-{report.name}", [report])
-        print(
-            f"{report.name}: macro F1 {report.macro_f1:.3f}, {report.sentences_per_s} sentences/s, {folder}"
-        )
+    reports = []
+    for rival in arguments.rivals.split(","):
+        report = report_of(rival, workspace, arguments)
+        folder = save_reports(workspace, f"rival-{rival}", [report])
+        speed = f"{report.sentences_per_s:.1f} sentences/s"
+        print(f"{rival}: macro F1 {report.macro_f1:.3f}, {speed}, {folder}")
+        reports.append(report)
     name = f"ner-rivals-{arguments.corpus}-{arguments.train_limit or 'all'}"
     bodies = {report.name: report.to_dict() for report in reports}
     (arguments.results / f"{name}.json").write_text(json.dumps(bodies, indent=1, ensure_ascii=False) + "\n")

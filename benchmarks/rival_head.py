@@ -1,8 +1,8 @@
-"""The same base with a token-classification head, all weights trained: no prompt, no examples, no generation.
+"""The same base with a token-classification head, all weights trained: no prompt, examples or generation.
 
-A causal LM has not read what follows a token. So the sentence is read twice, and a token is judged at its last
-piece of the second reading, where all of the sentence has been seen. The epoch with the best strict F1 on dev
-is kept.
+A causal LM has not read what follows a token. So the sentence is read twice, and a token is judged at its
+last piece of the second reading, where all of the sentence has been seen. The epoch with the best strict F1
+on dev is kept.
 """
 
 from __future__ import annotations
