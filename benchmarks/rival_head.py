@@ -51,7 +51,7 @@ class HeadRival:
         self._epochs, self._patience, self._batch_rows = epochs, patience, batch_rows
         self._learning_rate = learning_rate
         self._tags: list[str] = ["O"]
-        self._head = nn.Linear(0, 0)
+        self._head = nn.Linear(self._base.model.config.hidden_size, 1)
 
     def train(self, train: Sequence[Sentence], dev: Sequence[Sentence]) -> None:
         """Trains base and head."""

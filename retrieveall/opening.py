@@ -130,7 +130,7 @@ def _with_adapters(workspace: Workspace, release: Release, options: OpenOptions)
                 f" {', '.join(sorted(languages)) or 'none'}. Train or publish one."
             )
         languages = {code: languages[code] for code in options.languages}
-    if options.adapters and languages.keys() <= options.adapters.keys():
+    if languages and languages.keys() <= options.adapters.keys():
         return _of_adapters(workspace, languages)
     return replace(release, languages=languages)
 
@@ -139,7 +139,13 @@ def _of_adapters(workspace: Workspace, languages: Mapping[str, ReleaseEntry]) ->
     """Returns chosen adapters alone: of no release, and so of any embedder that is the same for all."""
     cards = [workspace.pool.get(entry.adapter).card for entry in languages.values()]
     embedders = [card.embedder_digest for card in cards if card.embedder_digest is not None]
-    return Release(number=0, languages=languages, embedder_digest=next(iter(embedders), None))
+    return Release(
+        number=0,
+        languages=languages,
+        base_digest=cards[0].base_digest,
+        embedder_digest=next(iter(embedders), None),
+        prompt_format=cards[0].prompt_format,
+    )
 
 
 class ReleaseRetriever:

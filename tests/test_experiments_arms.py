@@ -152,7 +152,7 @@ def test_the_report_gives_means_over_seeds_and_paired_tests(workspace: Workspace
 
     assert (a.seeds, b.seeds, report.missing) == ((0, 1), (0,), ("b (seed 1)",))
     for view in ("strict", "unseen"):
-        score = a.macro[view]  # type: ignore[index]
+        score = a.macro[view]
         assert score.low < score.f1 < score.high and score.sd is not None and score.sd > 0
     assert b.macro["strict"].sd is None
     assert a.macro["strict"].f1 == pytest.approx(sum(a.languages[c]["strict"].f1 for c in ("de", "en")) / 2)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import zip_longest
+from typing import Any
 
 import ray
 
@@ -177,7 +178,7 @@ def _tested(
         yield waiting.pop(reference), _error_of(reference)
 
 
-def _error_of(reference: ray.ObjectRef) -> str | None:
+def _error_of(reference: Any) -> str | None:
     try:
         ray.get(reference)
     except Exception as error:  # whatever one test dies of, the others go on
