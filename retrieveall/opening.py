@@ -40,7 +40,8 @@ class OpenOptions:
     Attributes:
         release: Its number; None for the current one.
         languages: Only these; None for all of the release.
-        adapters: Adapter digests that stand in for those of the release, by language.
+        adapters: Adapter digests that stand in for those of the release, by language; where every language
+            has one, the release plays no part.
         routing: ``vote``, ``centroid``, ``langid``; ``oracle`` where every text names its language;
             None for the workspace's setting.
         examples: Show retrieved examples in the prompts.
@@ -135,7 +136,22 @@ def _with_adapters(workspace: Workspace, release: Release, options: OpenOptions)
                 f" {', '.join(sorted(languages)) or 'none'}. Train or publish one."
             )
         languages = {code: languages[code] for code in options.languages}
+    if languages and languages.keys() <= options.adapters.keys():
+        return _of_adapters(workspace, languages)
     return replace(release, languages=languages)
+
+
+def _of_adapters(workspace: Workspace, languages: Mapping[str, ReleaseEntry]) -> Release:
+    """Returns chosen adapters alone: of no release, and so of any embedder that is the same for all."""
+    cards = [workspace.pool.get(entry.adapter).card for entry in languages.values()]
+    embedders = [card.embedder_digest for card in cards if card.embedder_digest is not None]
+    return Release(
+        number=0,
+        languages=languages,
+        base_digest=cards[0].base_digest,
+        embedder_digest=next(iter(embedders), None),
+        prompt_format=cards[0].prompt_format,
+    )
 
 
 class ReleaseRetriever:

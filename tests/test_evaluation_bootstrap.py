@@ -8,8 +8,10 @@ from retrieveall.evaluation.bootstrap import (
     Counts,
     bootstrap_f1,
     bootstrap_macro,
+    bootstrap_mean_macro,
     f1_of_counts,
     paired_bootstrap,
+    paired_bootstrap_of_means,
     resample_totals,
 )
 
@@ -91,8 +93,22 @@ def test_p_value_is_uniform_enough_under_no_difference() -> None:
 
 
 def test_other_sentences_cannot_be_paired() -> None:
-    with pytest.raises(InputError, match=r"\[3\] sentences per language for A and \[4\] for B"):
+    with pytest.raises(InputError, match=r"\[3\] sentences per language in one run and \[4\] in another"):
         paired_bootstrap([random_counts(3, 0.5, 1)], [random_counts(4, 0.5, 1)])
+
+
+def test_the_mean_over_runs_is_tested_on_the_same_sentences() -> None:
+    good = [[random_counts(200, 0.8, seed)] for seed in (1, 2)]
+    poor = [[random_counts(200, 0.6, 3)]]
+    together = paired_bootstrap_of_means(good, poor)
+    single = [paired_bootstrap(run, poor[0]).difference for run in good]
+    interval = bootstrap_mean_macro(good)
+    scores = [float(f1_of_counts(run[0].sum(axis=0))) for run in good]
+
+    assert together.difference == pytest.approx(sum(single) / 2)
+    assert together.low > 0 and together.p_value < 0.01
+    assert interval.low < sum(scores) / 2 < interval.high
+    assert bootstrap_mean_macro(good[:1]) == bootstrap_macro(good[0])
 
 
 def test_nothing_to_resample_is_an_error() -> None:

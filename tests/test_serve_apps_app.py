@@ -61,7 +61,7 @@ def test_a_config_files_plain_values_are_checked(tmp_path: Path) -> None:
     plain: Any = {"workspace": str(tmp_path)}
     build(plain)
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
-        build({**plain, "workspac": 1})
+        build({**plain, "workspac": 1})  # type: ignore[arg-type]
 
 
 def test_a_port_in_use_is_told() -> None:

@@ -142,15 +142,16 @@ def test_what_failed_in_a_pack_fails_alone(tmp_path: Path) -> None:
     broken.mkdir()
     (broken / "adapter_config.json").write_text("{")
     endings = {
-        SPEC.run_name: {"error": None, "dev": to_dict(Measured(overall=dev(0.5)))},
-        bad.run_name: {"error": "InputError: no", "dev": None},
-        lost.run_name: {"error": None, "dev": None},
+        SPEC.run_name: {"error": None, "dev": to_dict(Measured(overall=dev(0.5))), "tokens": 7},
+        bad.run_name: {"error": "InputError: no", "dev": None, "tokens": None},
+        lost.run_name: {"error": None, "dev": None, "tokens": 7},
     }
     (tmp_path / "end" / train_jobs.ENDINGS).write_text(json.dumps(endings))
     good, failed, unread = (
         train_jobs._pooled(workspace, spec, tmp_path / "end") for spec in (SPEC, bad, lost)
     )
     assert workspace.pool.get(good.adapter).card.dev == dev(0.5)
+    assert (good.tokens, failed.tokens) == (7, None)
     assert (failed.adapter, failed.error) == (None, "InputError: no")
     assert unread.adapter is None and "adapter_model.safetensors" in unread.error
 

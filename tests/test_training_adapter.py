@@ -64,9 +64,22 @@ def test_two_workers_see_every_row_and_equally_many_batches() -> None:
     first, second = make_training(), make_training()
     for number, training in enumerate((first, second)):
         training._rank, training._world_size = number, 2
-    one, two = first._batches(0), second._batches(0)
+    plans = first._epoch_plan(0), second._epoch_plan(0)
+    one, two = plans[0].batches, plans[1].batches
     assert len(one) == len(two) == first.steps_per_epoch
     assert {i for batch in one + two for i in batch} == set(range(22))
+    assert plans[0].step_tokens == plans[1].step_tokens and len(plans[0].step_tokens) == len(one)
+
+
+def test_the_tokens_of_the_rows_seen_are_counted() -> None:
+    base = make_base()
+    training = make_training(base, accumulate=2)
+    seen = []
+    for _ in range(training.steps_per_epoch):
+        portion = training.portion()
+        seen.append(sum(map(len, portion.rows)))
+        assert training.take_step(base.backward([portion])[0]).tokens == sum(seen)
+    assert training._epoch_plan(0).step_tokens == seen
 
 
 def test_a_portion_weighs_every_decision_of_a_batch_alike_and_every_batch_alike() -> None:

@@ -20,6 +20,7 @@ from retrieveall.training.run import (
     Device,
     Measured,
     SplitInput,
+    Trained,
     measure_dev,
     train_pack,
 )
@@ -50,6 +51,11 @@ def run(base: str, tasks: dict[str, AdapterTask], target: Path) -> tuple[dict[st
     return dict(train_pack(base, tasks, target, device=Device(), on_step=note)), steps
 
 
+def trained(one: object) -> Trained:
+    assert isinstance(one, Trained)
+    return one
+
+
 def test_what_cannot_begin_does_not_keep_the_others_from_training(base: str, tmp_path: Path) -> None:
     good = AdapterTask(train=split(9), dev=split(2), labels=LABELS, config=CONFIG)
     short = replace(good, config=replace(CONFIG, render=RenderConfig(budget_tokens=10)))
@@ -59,8 +65,9 @@ def test_what_cannot_begin_does_not_keep_the_others_from_training(base: str, tmp
     assert isinstance(together["short"], InputError)
     assert [list(step.progress) for step in steps] == [["good"]] * 3
     one, other = (
-        load_file(Path(str(done["good"])) / "adapter_model.safetensors") for done in (together, alone)
+        load_file(trained(done["good"]).folder / "adapter_model.safetensors") for done in (together, alone)
     )
+    assert trained(together["good"]).tokens == trained(alone["good"]).tokens > 9 * 10
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -89,8 +96,10 @@ def test_adapters_are_measured_each_on_its_own_and_broken_ones_say_so(base: str,
 
 def test_an_adapter_of_several_languages_is_measured_on_each_and_on_all(base: str, tmp_path: Path) -> None:
     run(base, {"good": AdapterTask(train=split(9), dev=NOTHING, labels=LABELS, config=CONFIG)}, tmp_path)
+    german = split(3)
+    german = replace(german, sentences=[replace(one, language="de") for one in german.sentences])
     candidate = Candidate(
-        adapter=tmp_path / "good", dev={"en": split(5), "de": split(3), "fr": NOTHING}, labels=LABELS
+        adapter=tmp_path / "good", dev={"en": split(5), "de": german, "fr": NOTHING}, labels=LABELS
     )
     found = measure_dev(base, {"good": candidate}, device=Device())["good"]
 

@@ -101,6 +101,7 @@ class TrainOutcome:
         adapter: Its digest; None where the run failed.
         dev: Scores on dev, None where there is no dev split or the run failed.
         dev_by_language: Of single languages, where there are several.
+        tokens: Prompt and target tokens that it was trained on; None where the run failed.
         error: Why it failed, None where it did not.
         reused: The run had been finished before.
         seconds: Of the run, in a pack of all its adapters together.
@@ -111,6 +112,7 @@ class TrainOutcome:
     adapter: str | None = None
     dev: DevScores | None = None
     dev_by_language: Mapping[str, DevScores] = field(default_factory=dict)
+    tokens: int | None = None
     error: str | None = None
     reused: bool = False
     seconds: float = 0.0
@@ -162,17 +164,7 @@ def train_adapters(
     Raises:
         ConflictError: Another process published at the same time (the pool keeps the adapters).
     """
-    outcomes: dict[str, TrainOutcome] = {}  # by the names that runs were planned with
-    for stage in stages:
-        ready: dict[str, RunSpec] = {}
-        for spec in stage:
-            begun = _begun(spec, outcomes)
-            if isinstance(begun, TrainOutcome):
-                outcomes[spec.run_name] = begun
-            else:
-                ready[spec.run_name] = begun
-        done = _run_all(workspace, list(ready.values()), resources, on_progress)
-        outcomes.update(zip(ready, done, strict=True))
+    outcomes = train_stages(workspace, stages, resources, on_progress=on_progress)
     report = TrainReport(outcomes=tuple(outcomes.values()))
     if not publish:
         return report
@@ -184,6 +176,34 @@ def train_adapters(
         for language in spec.serves
     ]
     return _published(workspace, report, wishes, force)
+
+
+def train_stages(
+    workspace: Workspace,
+    stages: Sequence[Sequence[RunSpec]],
+    resources: Resources,
+    *,
+    on_progress: OnProgress = lambda language, done, total: None,
+) -> dict[str, TrainOutcome]:
+    """Trains the runs of each stage side by side; a run that is there twice is trained once.
+
+    Ray must be initialised. Arguments are those of `train_adapters`; nothing is published.
+
+    Returns:
+        Outcomes by the names that the runs were planned with.
+    """
+    outcomes: dict[str, TrainOutcome] = {}
+    for stage in stages:
+        ready: dict[str, RunSpec] = {}
+        for spec in stage:
+            begun = _begun(spec, outcomes)
+            if isinstance(begun, TrainOutcome):
+                outcomes[spec.run_name] = begun
+            else:
+                ready[spec.run_name] = begun
+        done = _run_all(workspace, list(ready.values()), resources, on_progress)
+        outcomes.update(zip(ready, done, strict=True))
+    return outcomes
 
 
 def _begun(spec: RunSpec, outcomes: Mapping[str, TrainOutcome]) -> RunSpec | TrainOutcome:
@@ -354,6 +374,7 @@ def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutco
         adapter=digest,
         dev=dev.overall,
         dev_by_language=dev.by_language,
+        tokens=ending["tokens"],
     )
 
 

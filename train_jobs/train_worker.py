@@ -19,7 +19,15 @@ from ray.train import Checkpoint
 from retrieveall.frozen import to_dict
 from retrieveall.training.inputs import RunSpec, TrainingInputs, load_inputs
 from retrieveall.training.pack import Pack, PackStep
-from retrieveall.training.run import AdapterTask, Candidate, Device, Measured, measure_dev, train_pack
+from retrieveall.training.run import (
+    AdapterTask,
+    Candidate,
+    Device,
+    Measured,
+    Trained,
+    measure_dev,
+    train_pack,
+)
 from retrieveall.workspace import Workspace
 from train_jobs.attempts import reason
 
@@ -70,20 +78,20 @@ def _train(
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
     )
-    ready = {name: one for name, one in trained.items() if isinstance(one, Path)}
+    ready = {name: one for name, one in trained.items() if isinstance(one, Trained)}
     failed = {name: one for name, one in {**loaded, **trained}.items() if isinstance(one, Exception)}
     if context.get_world_rank() == 0:
         scores = measure_dev(
             specs[0].base_model,
             {
-                name: Candidate(adapter=path, dev=inputs[name].measured, labels=by_name[name].labels)
-                for name, path in ready.items()
+                name: Candidate(adapter=one.folder, dev=inputs[name].measured, labels=by_name[name].labels)
+                for name, one in ready.items()
             },
             device=device,
             budget_tokens=specs[0].config.render.budget_tokens,
         )
         failed |= {name: score for name, score in scores.items() if isinstance(score, Exception)}
-        endings = {name: _ending(failed.get(name), scores.get(name)) for name in by_name}
+        endings = {name: _ending(failed.get(name), scores.get(name), ready.get(name)) for name in by_name}
     if len(failed) == len(specs):
         raise next(iter(failed.values()))
     if context.get_world_rank() == 0:
@@ -104,9 +112,12 @@ def _task(workspace: Workspace, spec: RunSpec, inputs: TrainingInputs) -> Adapte
     )
 
 
-def _ending(error: Exception | None, dev: Measured | Exception | None) -> dict[str, Any]:
+def _ending(
+    error: Exception | None, dev: Measured | Exception | None, trained: Trained | None
+) -> dict[str, Any]:
     scores = to_dict(dev) if isinstance(dev, Measured) else None
-    return {"error": reason(error) if error else None, "dev": scores}
+    tokens = trained.tokens if trained else None
+    return {"error": reason(error) if error else None, "dev": scores, "tokens": tokens}
 
 
 def _checkpoint(folder: Path, rank: int) -> Checkpoint | None:

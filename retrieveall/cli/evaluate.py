@@ -161,13 +161,13 @@ def _adapters(workspace: Workspace, request: EvalRequest) -> dict[str, str]:
 
     chosen: dict[str, str] = {}
     for reference in request.adapters:
-        language, digest = _adapter(workspace, reference)
+        language, digest = named_adapter(workspace, reference)
         known = request.languages or tuple(workspace.pool.get(digest).card.sources)
         chosen |= dict.fromkeys(known if language == POLYGLOT else (language,), digest)
     return chosen
 
 
-def _adapter(workspace: Workspace, reference: str) -> tuple[str, str]:
+def named_adapter(workspace: Workspace, reference: str) -> tuple[str, str]:
     """Returns language and digest of ``LANG@DIGEST`` or of a finished run."""
     from retrieveall.errors import NotFoundError
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from retrieveall import __version__
-from retrieveall.cli import adapters, corpus, gc, index, keys, submit
+from retrieveall.cli import adapters, analyze, corpus, experiment, gc, index, keys, submit
 from retrieveall.cli.evaluate import eval_
 from retrieveall.cli.flags import DebugFlag, WorkspaceFlag
 from retrieveall.cli.jobs import JOBS, job_app
@@ -49,6 +49,8 @@ app.command("tag")(tag)
 app.command("serve")(serve)
 app.command("eval")(eval_)
 app.add_typer(submit.app, name="submit")
+app.add_typer(analyze.app, name="analyze")
+app.add_typer(experiment.app, name="experiment")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(keys.app, name="keys")
 app.command("gc")(gc.gc)

@@ -23,9 +23,7 @@ from retrieveall.cli.progress import progress_bars
 from retrieveall.cli.session import Session, claim_base
 
 if TYPE_CHECKING:
-    from retrieveall.config import Settings
     from retrieveall.lora.card import StrategyName
-    from retrieveall.training.adapter import AdapterTrainingConfig
     from retrieveall.workspace import Workspace
     from train_jobs.train_adapters import TrainReport
 
@@ -186,7 +184,7 @@ def train(
 
 def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
     """Trains what a request asks for, on this machine or the cluster that ``RAY_ADDRESS`` names."""
-    from retrieveall.training.inputs import TrainingChoice, plan_specs
+    from retrieveall.training.inputs import TrainingChoice, plan_specs, training_config
     from train_jobs.train_adapters import Resources, train_adapters
 
     settings = workspace.settings()
@@ -213,34 +211,14 @@ def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
     )
     stages = plan_specs(workspace, choice)
     with ray_running(), progress_bars("training") as move:
-        resources = replace(resources, gpus_per_worker=_gpus(request.gpus_per_worker))
+        resources = replace(resources, gpus_per_worker=gpus_wanted(request.gpus_per_worker))
         return train_adapters(
             workspace, stages, resources, publish=request.publish, force=request.force, on_progress=move
         )
 
 
-def training_config(settings: Settings, recipe: dict[str, Any]) -> AdapterTrainingConfig:
-    """Returns the recipe: its defaults, changed by the workspace's settings, changed by flags.
-
-    Raises:
-        ConfigError: A field is unknown or does not fit.
-    """
-    from retrieveall.config import configured
-    from retrieveall.training.adapter import AdapterTrainingConfig
-
-    stored = dict(settings.training)
-    prompt = settings.prompt
-    render = {
-        "entity_examples": prompt.entity_examples,
-        "context_examples": prompt.context_examples,
-        "budget_tokens": prompt.budget_tokens,
-        **stored.pop("render", {}),
-    }
-    source = "settings of training"
-    return configured(AdapterTrainingConfig, stored, source=source, render=render, **recipe)
-
-
-def _gpus(wanted: float | None) -> float:
+def gpus_wanted(wanted: float | None) -> float:
+    """Returns the GPUs of one worker; asked for none in particular, one where Ray has one."""
     import ray
 
     if wanted is not None:

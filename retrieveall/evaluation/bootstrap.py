@@ -131,7 +131,27 @@ def bootstrap_macro(languages: Sequence[Counts], *, resamples: int = RESAMPLES, 
     Raises:
         InputError: There are no languages, or one has no sentences.
     """
-    return percentile_interval(_macro_resamples(languages, 1, resamples, seed)[0])
+    return bootstrap_mean_macro([languages], resamples=resamples, seed=seed)
+
+
+def bootstrap_mean_macro(
+    runs: Sequence[Sequence[Counts]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Returns the interval of the mean over runs of a macro F1, such as over training seeds.
+
+    All runs are scored on the same resampled sentences. The interval is over sentences: the spread between
+    runs stands beside it, not in it.
+
+    Args:
+        runs: At least one, each as `bootstrap_macro` takes it, all on the same sentences in the same order.
+        resamples: R.
+        seed: The same seed gives the same interval.
+
+    Raises:
+        InputError: The runs differ in languages or sentences, or there are none.
+    """
+    values_NR = _macro_resamples(_joined(runs), len(runs), resamples, seed)
+    return percentile_interval(values_NR.mean(axis=0))
 
 
 def paired_bootstrap(
@@ -151,23 +171,49 @@ def paired_bootstrap(
     Raises:
         InputError: A and B do not have the same languages and sentences, or have none.
     """
-    shapes = [len(one) for one in a], [len(one) for one in b]
-    if shapes[0] != shapes[1]:
-        raise InputError(
-            f"A paired bootstrap got {shapes[0]} sentences per language for A and {shapes[1]} for B; "
-            "score both systems on the same sentences in the same order."
-        )
-    joined = [np.concatenate(pair, axis=1) for pair in zip(a, b, strict=True)]  # (S, 6) each
-    values_2R = _macro_resamples(joined, 2, resamples, seed)
-    differences_R = values_2R[0] - values_2R[1]
+    return paired_bootstrap_of_means([a], [b], resamples=resamples, seed=seed)
+
+
+def paired_bootstrap_of_means(
+    a: Sequence[Sequence[Counts]],
+    b: Sequence[Sequence[Counts]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """Tests "A beats B" on the mean over each system's runs of macro F1.
+
+    Args:
+        a: At least one run of system A, each as `paired_bootstrap` takes it.
+        b: Of system B; the numbers of runs may differ.
+        resamples: R.
+        seed: The same seed gives the same answer.
+
+    Raises:
+        InputError: The runs differ in languages or sentences, or have none.
+    """
+    values_NR = _macro_resamples(_joined([*a, *b]), len(a) + len(b), resamples, seed)
+    differences_R = values_NR[: len(a)].mean(axis=0) - values_NR[len(a) :].mean(axis=0)
     interval = percentile_interval(differences_R)
     return Difference(
-        difference=_macro_f1(a) - _macro_f1(b),
+        difference=float(np.mean(list(map(_macro_f1, a))) - np.mean(list(map(_macro_f1, b)))),
         low=interval.low,
         high=interval.high,
         p_value=float((1 + np.sum(differences_R <= 0)) / (1 + resamples)),
         resamples=resamples,
     )
+
+
+def _joined(runs: Sequence[Sequence[Counts]]) -> list[Counts]:
+    """Returns one ``(S, 3 N)`` array per language, of N runs."""
+    shapes = [[len(one) for one in run] for run in runs]
+    for shape in shapes[1:]:
+        if shape != shapes[0]:
+            raise InputError(
+                f"A bootstrap got {shapes[0]} sentences per language in one run and {shape} in another;"
+                " score all of them on the same sentences in the same order."
+            )
+    return [np.concatenate(same, axis=1) for same in zip(*runs, strict=True)]
 
 
 def _macro_f1(languages: Sequence[Counts]) -> float:

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -21,9 +22,9 @@ from retrieveall.evaluation.views import VIEW_TITLES, View
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; shapes say the same again.
 RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a7a7a")
-_MARKERS = ("o", "s", "D", "^", "v")
-_INK = "#1f2430"
-_GRID = "#d7dae0"
+MARKERS = ("o", "s", "D", "^", "v")
+INK = "#1f2430"
+GRID = "#d7dae0"
 
 
 def plot_f1(reports: Sequence[EvalReport], *, view: View = "strict") -> Figure:
@@ -51,8 +52,15 @@ def plot_f1(reports: Sequence[EvalReport], *, view: View = "strict") -> Figure:
         _draw_run(axes, report, rows, view, number, len(reports))
     _dress(axes, rows, VIEW_TITLES[view], synthetic=any(report.synthetic for report in reports))
     if len(reports) > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, labelcolor=_INK)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, labelcolor=INK)
     return figure
+
+
+def series_style(number: int) -> dict[str, Any]:
+    """Returns colour and marker of one of up to 25 series, no two alike."""
+    colours = len(RUN_COLOURS)
+    shift = number // colours
+    return {"color": RUN_COLOURS[number % colours], "marker": MARKERS[(number + shift) % len(MARKERS)]}
 
 
 def save_png(figure: Figure, path: Path, *, dpi: int = 160) -> None:
@@ -75,7 +83,7 @@ def svg_of(figure: Figure, *, salt: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    variables = {_INK: "--ink", _GRID: "--grid"} | {c: f"--run-{i}" for i, c in enumerate(RUN_COLOURS)}
+    variables = {INK: "--ink", GRID: "--grid"} | {c: f"--run-{i}" for i, c in enumerate(RUN_COLOURS)}
     for colour, variable in variables.items():
         svg = svg.replace(colour, f"var({variable})")
     return svg
@@ -95,7 +103,7 @@ def _draw_run(
         f1,
         [rows.index(row) + offset for row in shown],
         xerr=[below, above],
-        fmt=_MARKERS[number],
+        fmt=MARKERS[number],
         color=RUN_COLOURS[number],
         markersize=6,
         elinewidth=1.6,
@@ -115,14 +123,14 @@ def _points(report: EvalReport, view: View) -> dict[str, tuple[float, float, flo
 
 def _dress(axes: Axes, rows: Sequence[str], title: str, *, synthetic: bool) -> None:
     mark = "\nSYNTHETIC corpus" if synthetic else ""
-    axes.set_title(f"{title}, with 95 % bootstrap intervals{mark}", color=_INK, fontsize=10, loc="left")
+    axes.set_title(f"{title}, with 95 % bootstrap intervals{mark}", color=INK, fontsize=10, loc="left")
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 1)
     if rows[-1] == "macro":
-        axes.axhline(len(rows) - 1.5, color=_GRID, linewidth=1)
-    axes.grid(axis="x", color=_GRID, linewidth=0.8)
+        axes.axhline(len(rows) - 1.5, color=GRID, linewidth=1)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, length=0, labelsize=9)
+    axes.tick_params(colors=INK, length=0, labelsize=9)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -98,7 +98,7 @@ def evaluate_tagger(
         reports,
         name=choice.name,
         sentences_per_s=texts / seconds,
-        release=tagger.release,
+        release=tagger.release or None,
         synthetic=any(one.synthetic for one in languages),
         settings=choice.settings,
         seed=choice.seed,

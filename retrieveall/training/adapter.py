@@ -82,6 +82,7 @@ class Progress:
     """Where a training stands after an optimiser step.
 
     Attributes:
+        tokens: Prompt and target tokens seen so far, by all workers.
         dev_loss: Mean nats per decision, on the last step of an epoch only.
         ends_epoch: True on the last step of an epoch.
         finished: True on the last step of all.
@@ -91,6 +92,7 @@ class Progress:
     total_steps: int
     epoch: int
     loss: float
+    tokens: int
     dev_loss: float | None = None
     ends_epoch: bool = False
     finished: bool = False
@@ -110,6 +112,7 @@ class AdapterTraining:
         initial: An adapter folder to continue from (polyglot_then_monolingual).
 
     Attributes:
+        tokens: Prompt and target tokens of the steps done, by all workers, padding not counted.
         adapter: What is trained; once `finished` it holds the weights of the epoch with the best dev loss.
 
     Raises:
@@ -145,11 +148,11 @@ class AdapterTraining:
         self.adapter = _first_weights(base, config, initial)
         self._trained = list(self.adapter.parameters.values())
         self._optimiser = Muon(self._trained, lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.step = 0
+        self.step = self.tokens = 0
         self._epochs_without_gain = 0
         self._best_loss = math.inf
         self._best: dict[str, Tensor] | None = None
-        self._plan: tuple[int, list[list[int]]] | None = None
+        self._plan: _EpochPlan | None = None
         self.history: list[dict[str, float]] = []
 
     def _fitting(self, rows: Sequence[TrainingRow]) -> list[TrainingRow]:
@@ -183,7 +186,8 @@ class AdapterTraining:
         The loss is the mean over the step's batches of the mean nats per decision, 0 where a batch has none.
         """
         epoch, index = divmod(self.step, self.steps_per_epoch)
-        batches = self._batches(epoch)[index * self.config.accumulate : (index + 1) * self.config.accumulate]
+        mine = self._epoch_plan(epoch).batches
+        batches = mine[index * self.config.accumulate : (index + 1) * self.config.accumulate]
         rows: list[DecidedRow] = []
         weights: list[float] = []
         for indices in batches:
@@ -193,21 +197,27 @@ class AdapterTraining:
             weights += [1 / (max(1, decisions) * len(batches))] * len(batch)
         return Portion(adapter=self.adapter, rows=rows, weights=weights)
 
-    def _batches(self, epoch: int) -> list[list[int]]:
+    def _epoch_plan(self, epoch: int) -> _EpochPlan:
         """This worker's batches of an epoch, as many on every worker.
 
         Rows are rendered for their lengths here and again for their batch: that costs a hundredth of
         a step, and rows of one length waste no padding.
         """
-        if self._plan is None or self._plan[0] != epoch:
+        if self._plan is None or self._plan.epoch != epoch:
             rng = random.Random(f"{self.config.seed}:{epoch}")
             lengths = [len(self._render(index, epoch)) for index in range(len(self._train))]
             batches = list(epoch_batches(lengths, self.config.batch_rows, rng))
-            wanted = self.steps_per_epoch * self.config.accumulate * self._world_size
+            of_step = self.config.accumulate * self._world_size
+            wanted = self.steps_per_epoch * of_step
             missing = wanted - len(batches)
             batches += batches[:missing] if len(batches) > 1 else batches * missing
-            self._plan = epoch, batches[self._rank :: self._world_size]
-        return self._plan[1]
+            sizes = [sum(lengths[row] for row in batch) for batch in batches]
+            self._plan = _EpochPlan(
+                epoch=epoch,
+                batches=batches[self._rank :: self._world_size],
+                step_tokens=[sum(sizes[at : at + of_step]) for at in range(0, wanted, of_step)],
+            )
+        return self._plan
 
     def _render(self, index: int, epoch: int) -> RenderedRow:
         rng = random.Random(f"{self.config.seed}:{epoch}:{index}")
@@ -231,6 +241,8 @@ class AdapterTraining:
             group["lr"] = self.config.learning_rate * self._lr_factor()
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
+        epoch, index = divmod(self.step, self.steps_per_epoch)
+        self.tokens += self._epoch_plan(epoch).step_tokens[index]
         self.step += 1
         ends_epoch = self.step % self.steps_per_epoch == 0
         dev_loss = self._end_epoch(loss) if ends_epoch else None
@@ -241,6 +253,7 @@ class AdapterTraining:
             total_steps=self.total_steps,
             epoch=(self.step - 1) // self.steps_per_epoch,
             loss=loss,
+            tokens=self.tokens,
             dev_loss=dev_loss,
             ends_epoch=ends_epoch,
             finished=self.finished,
@@ -299,6 +312,7 @@ class AdapterTraining:
         folder.mkdir(parents=True, exist_ok=True)
         state = {
             "step": self.step,
+            "tokens": self.tokens,
             "best_loss": self._best_loss,
             "epochs_without_gain": self._epochs_without_gain,
             "weights": self.adapter.parameters,
@@ -318,7 +332,16 @@ class AdapterTraining:
         self._epochs_without_gain = state["epochs_without_gain"]
         self._optimiser.load_state_dict(state["optimiser"])
         self.history = json.loads(state["history"])
-        self.step = state["step"]
+        self.step, self.tokens = state["step"], state["tokens"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _EpochPlan:
+    """One worker's batches of an epoch, and the tokens of each step by all workers."""
+
+    epoch: int
+    batches: list[list[int]]
+    step_tokens: list[int]
 
 
 def _first_weights(base: SharedBase, config: AdapterTrainingConfig, initial: Path | None) -> TrainedLora:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from retrieveall.config import Settings, configured
 from retrieveall.corpus.limits import limited
 from retrieveall.corpus.manifest import CorpusManifest
 from retrieveall.digests import digest_json
@@ -40,6 +42,7 @@ class TrainingChoice:
         languages: None means all that are there.
         shots: Sentences of the language that strategy ``leave_language_out`` leaves out; None for all.
         examples: Train with retrieved examples in the prompts.
+        embedder: Whose indexes are used, such as ``ngram`` or ``lm``; None for the one last used.
         train_limit: Training sentences per language, drawn at random; None for all.
         dev_limit: Dev sentences per language on which the card's F1 is measured.
         workers: Data-parallel workers of one adapter.
@@ -53,10 +56,37 @@ class TrainingChoice:
     strategy: StrategyName = "monolingual"
     shots: int | None = None
     examples: bool = True
+    embedder: str | None = None
     threshold_std: float = 1.0
     train_limit: int | None = None
     dev_limit: int = 500
     workers: int = 1
+
+
+def training_config(
+    settings: Settings, recipe: Mapping[str, Any], render: Mapping[str, Any] | None = None
+) -> AdapterTrainingConfig:
+    """Returns the recipe: its defaults, changed by the workspace's settings, changed by what is given.
+
+    Args:
+        settings: The workspace's.
+        recipe: Fields of `AdapterTrainingConfig` but ``render``.
+        render: Fields of its `RenderConfig`.
+
+    Raises:
+        ConfigError: A field is unknown or does not fit.
+    """
+    stored = dict(settings.training)
+    prompt = settings.prompt
+    shown = {
+        "entity_examples": prompt.entity_examples,
+        "context_examples": prompt.context_examples,
+        "budget_tokens": prompt.budget_tokens,
+        **stored.pop("render", {}),
+        **(render or {}),
+    }
+    source = "settings of training"
+    return configured(AdapterTrainingConfig, stored, source=source, render=shown, **recipe)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +186,7 @@ class _Planner:
             code: self._workspace.corpora.manifest(self._names[code], code) for code in plan.measured_on
         }
         indexes = {
-            code: _index_of(self._workspace, manifest, needed=choice.examples)
+            code: _index_of(self._workspace, manifest, choice.embedder, needed=choice.examples)
             for code, manifest in manifests.items()
         }
         embedder = _shared_embedder([index for index in indexes.values() if index is not None])
@@ -206,8 +236,10 @@ def _shared_embedder(indexes: Sequence[IndexManifest]) -> IndexManifest | None:
     return indexes[0] if indexes else None
 
 
-def _index_of(workspace: Workspace, manifest: CorpusManifest, *, needed: bool) -> IndexManifest | None:
-    """Finds the index over a corpus, of the embedder last used where there are several.
+def _index_of(
+    workspace: Workspace, manifest: CorpusManifest, embedder: str | None, *, needed: bool
+) -> IndexManifest | None:
+    """Finds the index over a corpus: of an embedder, or of the one last used where there are several.
 
     An adapter trained without examples is published with it all the same: it may be tagged with both ways.
 
@@ -218,13 +250,14 @@ def _index_of(workspace: Workspace, manifest: CorpusManifest, *, needed: bool) -
     found = [
         index
         for index in list_indexes(workspace.indexes, manifest.language)
-        if index.corpus_digest == manifest.digest
+        if index.corpus_digest == manifest.digest and embedder in (None, index.embedder["name"])
     ]
     found.sort(key=lambda index: (index.embedder["name"] != preferred, index.digest))
     if not found and needed:
         raise NotFoundError(
-            f"There is no index over corpus {manifest.name!r} for {manifest.language!r}. Build it:"
-            f" `retrieveall index --corpus {manifest.name} --languages {manifest.language}`,"
+            f"There is no index over corpus {manifest.name!r} for {manifest.language!r}"
+            f"{f' by {embedder}' if embedder else ''}. Build it: `retrieveall index --corpus {manifest.name}"
+            f" --languages {manifest.language}{f' --embedder {embedder}' if embedder else ''}`,"
             " or train with `--examples off`."
         )
     return found[0] if found else None
@@ -243,13 +276,22 @@ def load_inputs(workspace: Workspace, spec: RunSpec) -> TrainingInputs:
                 f"Corpus {spec.data[code].corpus!r} has no training sentences for {code!r}."
                 " Import a train split: `retrieveall corpus import`."
             )
-    dev_limit = max(spec.dev_limit, spec.config.dev_rows)
-    dev = {code: _read(workspace, spec, code, "dev", dev_limit) for code in spec.data}
+    dev = _dev(workspace, spec)
     return TrainingInputs(
         train=_in_turn(list(train.values())),
         dev=_in_turn([dev[code] for code in spec.train_languages]),
         measured={code: split.first(spec.dev_limit) for code, split in dev.items()},
     )
+
+
+def load_measured(workspace: Workspace, spec: RunSpec) -> dict[str, SplitInput]:
+    """Reads the dev sentences of a run's scores alone, by language."""
+    return {code: split.first(spec.dev_limit) for code, split in _dev(workspace, spec).items()}
+
+
+def _dev(workspace: Workspace, spec: RunSpec) -> dict[str, SplitInput]:
+    limit = max(spec.dev_limit, spec.config.dev_rows)
+    return {code: _read(workspace, spec, code, "dev", limit) for code in spec.data}
 
 
 def _in_turn(splits: Sequence[SplitInput]) -> SplitInput:

@@ -15,7 +15,8 @@ import torch
 
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
 from retrieveall.errors import RetrieveAllError
-from retrieveall.evaluation.language import evaluate
+from retrieveall.evaluation.score import Score
+from retrieveall.evaluation.strict import count_strict
 from retrieveall.generation import GenerationTask, Generator
 from retrieveall.lora.card import DevScores
 from retrieveall.models.base import base_folder, open_base
@@ -77,6 +78,19 @@ class AdapterTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A training that is done.
+
+    Attributes:
+        folder: The adapter, in PEFT format.
+        tokens: Prompt and target tokens that it saw.
+    """
+
+    folder: Path
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """A trained adapter that is to be measured.
 
@@ -124,7 +138,7 @@ def train_pack(
     resume: Path | None = None,
     rank: int = 0,
     world_size: int = 1,
-) -> dict[str, Path | RetrieveAllError]:
+) -> dict[str, Trained | RetrieveAllError]:
     """Trains one adapter, or several at once over one base, and writes them in PEFT format.
 
     Args:
@@ -138,7 +152,7 @@ def train_pack(
         world_size: Number of workers that share every adapter's batches.
 
     Returns:
-        Per name the adapter's folder, or why it could not be trained; the others are.
+        Per name the trained adapter, or why it could not be trained; the others are.
     """
     torch.set_num_threads(device.threads)
     base = open_base(base_model, dtype=device.dtype, device=device.name)
@@ -154,7 +168,10 @@ def train_pack(
     if rank == 0:
         for name, training in trainings.items():
             training.adapter.save(target / name)
-    return {name: target / name if isinstance(one, AdapterTraining) else one for name, one in begun.items()}
+    return {
+        name: Trained(folder=target / name, tokens=one.tokens) if isinstance(one, AdapterTraining) else one
+        for name, one in begun.items()
+    }
 
 
 def _begun(
@@ -246,5 +263,5 @@ def _measured(generator: Generator, name: str, candidate: Candidate, seed: int) 
 
 
 def _scores(gold: Sequence[Sentence], found: Sequence[tuple[Entity, ...]], seed: int) -> DevScores:
-    score = evaluate(gold, found, seed=seed).scores["strict"]
+    score = Score.of(count_strict(gold, found).per_sentence, seed=seed)
     return DevScores(f1=score.f1, f1_low=score.f1_low, f1_high=score.f1_high, sentences=len(gold))
