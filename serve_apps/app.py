@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from opentelemetry.trace import SpanKind
 from ray import serve
 from ray.serve import Application, Deployment
-from ray.serve.config import AutoscalingConfig, RequestRouterConfig
+from ray.serve.config import AutoscalingConfig
 from ray.serve.handle import DeploymentHandle
 
 from retrieveall.embedding.protocol import Vectors
@@ -47,7 +47,6 @@ from serve_apps.upkeep import Upkeep
 
 _CONSTRUCTOR_TRIES = 3  # what cannot be opened three times will not be opened the twentieth
 _SHUTDOWN_S = 10.0
-_BY_SESSION = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
 class RouterDeployment:
@@ -133,7 +132,7 @@ class IngressDeployment:
         stages = Stages(
             router=RemoteRouter(router, "router"),
             retriever=RemoteRetriever(retriever, "retriever"),
-            generator=RemoteGenerator(generator, "generator", affinity=args.adapter_affinity),
+            generator=RemoteGenerator(generator, "generator"),
         )
         source = ReleaseSource.of(args)
         threads = Threads("ingress", args.ingress.threads, library_threads=args.ingress.library_threads)
@@ -189,9 +188,7 @@ def build(args: ServeArgs) -> Application:
         args,
         deployment("router", RouterDeployment, args.router).bind(args),
         deployment("retriever", RetrieverDeployment, args.retriever).bind(args),
-        deployment("generator", GeneratorDeployment, args.generator, affinity=args.adapter_affinity).bind(
-            args
-        ),
+        deployment("generator", GeneratorDeployment, args.generator).bind(args),
     )
 
 
@@ -218,22 +215,19 @@ def _live_replicas() -> int:
     return int(states.get("RUNNING", 0))
 
 
-def deployment(name: str, stage: type[Any], sizes: StageArgs, *, affinity: bool = False) -> Deployment:
+def deployment(name: str, stage: type[Any], sizes: StageArgs) -> Deployment:
     """Returns a deployment of a size.
 
     Args:
         name: Of the deployment.
         stage: Class of its replicas.
         sizes: Its size, and how it grows.
-        affinity: Calls with the same session go to the same replica, as long as that has room.
     """
     # Nothing may be lost in a queue of Serve: the ingress itself refuses what is too much, in our shape.
     plain: Any = serve.deployment(stage)
-    chosen: Any = {"request_router_class": _BY_SESSION} if affinity else {}
     configured: Deployment = plain.options(
         name=name,
         **_replicas(sizes),
-        request_router_config=RequestRouterConfig(**chosen),
         ray_actor_options={"num_cpus": sizes.cpus, "num_gpus": sizes.gpus},
         max_ongoing_requests=sizes.max_ongoing_requests,
         max_queued_requests=-1,

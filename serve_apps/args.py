@@ -76,11 +76,6 @@ class ServeArgs(BaseModel):
     max_requests_in_flight: int = Field(
         default=256, ge=1, description="Requests per ingress replica; more are answered with 429."
     )
-    adapter_affinity: bool = Field(
-        default=False,
-        description="Sentences of an adapter go to the same generator replica: for more adapters than fit"
-        " into the memory of one.",
-    )
     ingress: StageArgs = Field(default_factory=_ingress)
     router: StageArgs = Field(default_factory=StageArgs)
     retriever: StageArgs = Field(default_factory=StageArgs)

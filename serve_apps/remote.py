@@ -6,8 +6,7 @@ The only module beside `serve_apps.app` and `serve_apps.running` that knows Ray.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
@@ -61,10 +60,9 @@ class _RemoteStage:
         holding: Holding = await self._call("hold", release)
         return holding
 
-    async def _call(self, method: str, *args: Any, session: str = "") -> Any:
+    async def _call(self, method: str, *args: Any) -> Any:
         """Asks a replica, and one other where it dies: asking twice changes nothing."""
-        handle = self._handle.options(session_id=session) if session else self._handle
-        remote = getattr(handle, method)
+        remote = getattr(self._handle, method)
         try:
             return await answer_of(remote.remote(*args), self._name)
         except ServiceUnavailable:
@@ -101,42 +99,11 @@ class RemoteRetriever(_RemoteStage):
 
 
 class RemoteGenerator(_RemoteStage):
-    """`serve_apps.generator.GeneratorStage` behind a handle.
-
-    Args:
-        handle: Of the deployment.
-        name: Of the stage.
-        affinity: Send the rows of an adapter to the same replica as long as it has room, so that a replica
-            need not hold all adapters.
-    """
-
-    def __init__(self, handle: DeploymentHandle[Any], name: str, *, affinity: bool = False) -> None:
-        super().__init__(handle, name)
-        self._affinity = affinity
+    """`serve_apps.generator.GeneratorStage` behind a handle."""
 
     async def generate(
         self, release: int, tasks: Sequence[GenerationTask], timeout_s: float
     ) -> list[Generated]:
         """Decodes all sentences."""
-        places: dict[str, list[int]] = defaultdict(list)
-        for place, task in enumerate(tasks):
-            session = "+".join(digest for digest, _ in task.adapters) if self._affinity else ""
-            places[session].append(place)
-        asked = (
-            self._call("generate", carried(), release, [tasks[i] for i in chosen], timeout_s, session=session)
-            for session, chosen in places.items()
-        )
-        found: dict[int, Generated] = {}
-        for chosen, part in zip(places.values(), await _all(asked), strict=True):
-            found |= zip(chosen, part, strict=True)
-        return [found[place] for place in range(len(tasks))]
-
-
-async def _all(asked: Iterable[Coroutine[Any, Any, list[Generated]]]) -> list[list[Generated]]:
-    """Waits for all; where one fails, the others are cancelled."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in asked]
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]
+        found: list[Generated] = await self._call("generate", carried(), release, tasks, timeout_s)
+        return found

@@ -1,4 +1,4 @@
-"""Stages behind handles: what is asked again, what goes where, what errors become. Handles are fakes."""
+"""Stages behind handles: what is asked again, and what errors become. Handles are fakes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,14 @@ class Handle:
     """Answers with the texts of the tasks, or as `fail` says; keeps what it was asked."""
 
     fail: Callable[[int], Exception | None] = lambda _: None
-    session: str = ""
-    asked: list[tuple[str, list[str]]] = field(default_factory=list)
-
-    def options(self, *, session_id: str) -> Handle:
-        return Handle(self.fail, session_id, self.asked)
+    asked: list[list[str]] = field(default_factory=list)
 
     @property
     def generate(self) -> Handle:
         return self
 
     def remote(self, trace: dict[str, str], release: int, tasks: list[GenerationTask], _: float) -> Any:
-        self.asked.append((self.session, [task.text for task in tasks]))
+        self.asked.append([task.text for task in tasks])
         error = self.fail(len(self.asked))
 
         async def answer() -> list[Generated]:
@@ -54,21 +50,15 @@ def task(text: str, digest: str) -> GenerationTask:
 TASKS = [task("a", "d1"), task("bb", "d2"), task("ccc", "d1")]
 
 
-def generate(handle: Handle, *, affinity: bool = False) -> list[int]:
-    stage: Any = RemoteGenerator(handle, "generator", affinity=affinity)  # type: ignore[arg-type]
+def generate(handle: Handle) -> list[int]:
+    stage: Any = RemoteGenerator(handle, "generator")  # type: ignore[arg-type]
     return [answer.prompt_tokens for answer in asyncio.run(stage.generate(1, TASKS, 5.0))]
 
 
 def test_a_request_goes_to_one_replica() -> None:
     handle = Handle()
     assert generate(handle) == [1, 2, 3]
-    assert handle.asked == [("", ["a", "bb", "ccc"])]
-
-
-def test_with_affinity_the_rows_of_an_adapter_go_together_and_answers_keep_their_order() -> None:
-    handle = Handle()
-    assert generate(handle, affinity=True) == [1, 2, 3]
-    assert sorted(handle.asked) == [("d1", ["a", "ccc"]), ("d2", ["bb"])]
+    assert handle.asked == [["a", "bb", "ccc"]]
 
 
 def test_a_dead_replicas_work_is_done_by_another_once() -> None:
@@ -80,7 +70,6 @@ def test_a_dead_replicas_work_is_done_by_another_once() -> None:
         generate(Handle(lambda _: ActorDiedError()))
 
 
-@pytest.mark.parametrize("affinity", [False, True])
-def test_a_full_stage_is_overload(affinity: bool) -> None:
+def test_a_full_stage_is_overload() -> None:
     with pytest.raises(Overloaded, match="generator is full"):
-        generate(Handle(lambda _: BackPressureError(1, 1)), affinity=affinity)
+        generate(Handle(lambda _: BackPressureError(1, 1)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -61,7 +60,6 @@ def url(workspace: Workspace, keys: dict[str, str]) -> Iterator[str]:
         workspace=workspace.uri,
         ingress=two,
         generator=two.model_copy(update={"threads": 16}),
-        adapter_affinity=True,
     )
     with ray_running():
         yield start_service(args, host="127.0.0.1", port=free_port())
@@ -86,24 +84,6 @@ def wait_for(is_so: Callable[[], bool], timeout_s: float = 120.0) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 class TestOnRay:
-    @pytest.mark.xfail(
-        strict=False,
-        reason="the first request of several adapters waited for its deadline, twice of two runs",
-    )
-    def test_the_rows_of_an_adapter_go_to_one_generator(self, client: httpx.Client) -> None:
-        texts = [{"text": "Helga Brandt fliegt nach Wien.", "language": code} for code in LANGUAGES]
-        for _ in range(10):
-            client.post("/v1/tag", json={"texts": texts}).raise_for_status()
-
-        def generators() -> list[list[str]]:
-            rows = client.get("/v1/replicas").json()["replicas"]
-            return [row["adapters"] for row in rows if row["stage"] == "generator"]
-
-        wait_for(lambda: len(generators()) == 2)
-        wait_for(lambda: sum(map(len, generators())) == len(LANGUAGES))
-        held = Counter(adapter for adapters in generators() for adapter in adapters)
-        assert set(held.values()) == {1}
-
     def test_releases_and_reloads_reach_all_replicas(
         self, client: httpx.Client, workspace: Workspace, tmp_path: Path
     ) -> None:
