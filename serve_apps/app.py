@@ -153,7 +153,7 @@ class IngressDeployment:
         self._app = http_app(
             service,
             Streams(service, stream_limits),
-            TeachService(source.workspace, current, threads, rates, shown=args.examples),
+            TeachService(source, current, threads, rates, shown=args.examples),
             access,
             Upkeep(
                 current,

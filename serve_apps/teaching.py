@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from retrieveall.errors import ConflictError
@@ -18,9 +19,9 @@ from retrieveall.taught.compact import folded_seqs
 from retrieveall.taught.example import TaughtExample
 from retrieveall.taught.log import SHARED
 from retrieveall.taught.view import TaughtView
-from retrieveall.workspace import Workspace
 from serve_apps.access import Caller
 from serve_apps.current import CurrentRelease
+from serve_apps.opened import ReleaseSource
 from serve_apps.rates import TextRates
 from serve_apps.teach_schemas import ListQuery, TeachRequest
 from serve_apps.threads import Threads
@@ -35,7 +36,7 @@ class TeachService:
     """Answers requests about taught examples.
 
     Args:
-        workspace: Where examples are kept.
+        source: Whose workspace keeps the examples; it need not be there yet.
         current: Says which adapters and indexes answer.
         threads: Where files are read and written.
         rates: What keys may send.
@@ -45,7 +46,7 @@ class TeachService:
 
     def __init__(
         self,
-        workspace: Workspace,
+        source: ReleaseSource,
         current: CurrentRelease,
         threads: Threads,
         rates: TextRates,
@@ -53,9 +54,12 @@ class TeachService:
         shown: bool = True,
         now: Callable[[], str] = utc_now,
     ) -> None:
-        self._book, self._indexes = TaughtBook(workspace.taught), workspace.indexes
-        self._current, self._threads, self._rates = current, threads, rates
+        self._source, self._current, self._threads, self._rates = source, current, threads, rates
         self._shown, self._now = shown, now
+
+    @cached_property
+    def _book(self) -> TaughtBook:
+        return TaughtBook(self._source.workspace.taught)
 
     async def teach(self, request: TeachRequest, caller: Caller) -> dict[str, Any]:
         """Returns the body of `POST /v1/examples`; the examples are on the disk by then.
@@ -97,7 +101,7 @@ class TeachService:
     ) -> dict[str, Any]:
         labels = {code: adapter.labels for code, adapter in caller.served(opened.adapters).items()}
         sentences = check_examples(request.records(), labels, opened.indexes)
-        folded = folded_seqs(self._indexes, opened.indexes) if namespace == SHARED else {}
+        folded = folded_seqs(self._source.workspace.indexes, opened.indexes) if namespace == SHARED else {}
         taught = self._book.teach(namespace, sentences, created_at=self._now(), folded=folded)
         rows = [{"id": one, "status": status} for one, status in taught.statuses.items()]
         return {"taught_seq": self._token(caller), "examples": rows}

@@ -82,7 +82,8 @@ def test_an_adapter_without_an_index_fits_every_embedder() -> None:
     check_compatible(card(embedder_digest=EMBEDDER), base_digest=BASE, embedder_digest=None)
 
 
-def test_dev_scores_of_a_language_come_first() -> None:
+def test_dev_scores_are_those_of_the_language_where_there_are_several() -> None:
     made: AdapterCard = card("mul", dev_by_language={"nl": dev(0.7)})
     assert made.dev_for("nl") == dev(0.7)
-    assert made.dev_for("de") == dev(0.5)
+    assert made.dev_for("de") is None
+    assert card("nl").dev_for("nl") == dev(0.5)

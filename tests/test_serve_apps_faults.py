@@ -65,7 +65,7 @@ class Service:
             current, access, rates, threads, none, in_flight=lambda: service.in_flight, every_s=60
         )
         streams = Streams(service, StreamLimits())
-        teaching = TeachService(source.workspace, current, threads, rates)
+        teaching = TeachService(source, current, threads, rates)
         app = http_app(service, streams, teaching, access, upkeep, none, max_body_bytes=1 << 20)
         return cls(current=current, generator=generator, client=Client(app))
 
@@ -224,7 +224,7 @@ def test_while_there_is_no_workspace_the_service_says_so(tmp_path: Path) -> None
     service = TagService(current, stages, threads, limits=Limits(), rates=rates, recorder=none)
     upkeep = Upkeep(current, access, rates, threads, none, in_flight=lambda: 0, every_s=60)
     streams = Streams(service, StreamLimits())
-    teaching = TeachService(source.workspace, current, threads, rates)
+    teaching = TeachService(source, current, threads, rates)
     app = http_app(service, streams, teaching, access, upkeep, none, max_body_bytes=100)
     with pytest.raises(Exception, match="nowhere"):
         asyncio.run(current.take_up())

@@ -135,9 +135,7 @@ class House:
             current, access, rates, threads, kept, in_flight=lambda: service.in_flight, every_s=60
         )
         streams = Streams(service, stream_limits or StreamLimits())
-        teaching = TeachService(
-            self.source.workspace, current, threads, rates, now=lambda: "2026-01-01T00:00:00+00:00"
-        )
+        teaching = TeachService(self.source, current, threads, rates, now=lambda: "2026-01-01T00:00:00+00:00")
         app = http_app(service, streams, teaching, access, upkeep, kept, max_body_bytes=max_body_bytes)
         return Client(app, key)
 
