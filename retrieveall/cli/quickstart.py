@@ -97,7 +97,7 @@ def quickstart(
         str, typer.Option(metavar="en,es", help="Languages of the sample corpus: en es fr de ru zh ja sw.")
     ] = "en,es,de,ru",
     base_model: BaseModelFlag = None,
-    strategy: StrategyFlag = "polyglot_then_monolingual",
+    strategy: StrategyFlag = "monolingual",
     train_limit: Annotated[
         int | None, typer.Option(help="Training sentences per language. [default: all, about 1,000]")
     ] = None,
@@ -116,15 +116,13 @@ def quickstart(
 ) -> None:
     """Shows the whole method on the sample corpus: import, index, train, evaluate, tag.
 
-    The languages share what they have in common first, then each adapter is trained on its own (one language
-    alone shares nothing). The sample corpus is synthetic: its scores say that the machinery works, not how
-    good the product is. What is done already is not done again.
+    The sample corpus is synthetic: its scores say that the machinery works, not how good the product is. What
+    is done already is not done again.
     """
-    codes = split_list(languages)
     request = TrainRequest(
         corpus=CORPUS,
-        languages=codes,
-        strategy=strategy if len(codes) > 1 else "monolingual",
+        languages=split_list(languages),
+        strategy=strategy,
         base_model=base_model,
         train_limit=train_limit,
         recipe={} if epochs is None else {"epochs": epochs},
