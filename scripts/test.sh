@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The quick tests, one process per core and a file at a time in their order (the longest must not come last), or whatever pytest arguments are given.
+# The quick tests, one process per core and a file at a time in their order (the longest must not come last), or
+# whatever pytest arguments are given.
 set -euo pipefail
 source scripts/env.sh
 export HF_HUB_OFFLINE=1

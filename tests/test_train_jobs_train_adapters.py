@@ -21,6 +21,7 @@ from retrieveall.lora.card import DevScores, LanguageData, check_card
 from retrieveall.lora.releases import Publication
 from retrieveall.models.digest import base_digest
 from retrieveall.training.adapter import AdapterTrainingConfig
+from retrieveall.training.cards import adapter_card
 from retrieveall.training.data import RenderConfig
 from retrieveall.training.inputs import RunSpec, TrainingChoice, plan_specs
 from retrieveall.training.run import Measured
@@ -30,6 +31,7 @@ from tests.stores import BASE, CORPUS, add_adapter, dev
 
 train_jobs = pytest.importorskip("train_jobs.train_adapters")
 
+NOW = "2026-01-01T00:00:00+00:00"
 SPEC = RunSpec(
     language="nl",
     data={"nl": LanguageData(corpus="panx", corpus_digest=CORPUS, index="1" * 16)},
@@ -66,7 +68,7 @@ def published(workspace: Workspace, *outcomes: Any, force: bool = False) -> Any:
 
 def test_the_card_says_what_the_run_was_made_of() -> None:
     scores = DevScores(f1=0.5, f1_low=0.4, f1_high=0.6, sentences=50)
-    card = train_jobs.adapter_card(SPEC, Measured(overall=scores))
+    card = adapter_card(SPEC, Measured(overall=scores), created_at=NOW)
 
     check_card(card)
     assert (card.language, card.labels, card.synthetic, card.licence) == ("nl", ("LOC", "PER"), True, "CC0")
@@ -82,7 +84,7 @@ def test_the_card_of_a_polyglot_adapter_holds_the_data_and_the_scores_of_each_la
         SPEC, language="mul", data={**SPEC.data, "de": german}, train_languages=("nl", "de"), serves=()
     )
     measured = Measured(overall=dev(0.5), by_language={"nl": dev(0.4), "de": dev(0.6)})
-    card = train_jobs.adapter_card(spec, measured)
+    card = adapter_card(spec, measured, created_at=NOW)
 
     check_card(card)
     assert (card.language, card.corpus, card.index_digest) == ("mul", "other+panx", None)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from retrieveall.digests import digest_json
 from retrieveall.errors import ConfigError, RetrieveAllError
 from retrieveall.frozen import from_dict, to_dict
-from retrieveall.lora.card import AdapterCard, DevScores
+from retrieveall.lora.card import DevScores
 from retrieveall.lora.releases import Publication
-from retrieveall.prompting.codec import PROMPT_FORMAT
+from retrieveall.training.cards import adapter_card
 from retrieveall.training.inputs import RunSpec
 from retrieveall.training.run import Device, Measured
 from retrieveall.workspace import Workspace
@@ -365,7 +365,7 @@ def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutco
         return _failed(spec, ending["error"])
     dev = from_dict(Measured, ending["dev"], source=ENDINGS) if ending["dev"] else Measured()
     try:
-        digest = workspace.pool.add(checkpoint / spec.run_name, adapter_card(spec, dev))
+        digest = workspace.pool.add(checkpoint / spec.run_name, adapter_card(spec, dev, created_at=_now()))
     except RetrieveAllError as error:  # such as weights that are no numbers
         return _failed(spec, attempts.reason(error))
     return TrainOutcome(
@@ -375,42 +375,6 @@ def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutco
         dev=dev.overall,
         dev_by_language=dev.by_language,
         tokens=ending["tokens"],
-    )
-
-
-def adapter_card(spec: RunSpec, dev: Measured) -> AdapterCard:
-    """Returns the card of a run's adapter."""
-    render = spec.config.render
-    trained = [spec.data[code] for code in spec.train_languages]
-    alone = trained[0] if len(trained) == 1 else None
-    return AdapterCard(
-        language=spec.language,
-        base_model=spec.base_model,
-        base_digest=spec.base_digest,
-        labels=spec.labels,
-        corpus="+".join(sorted({data.corpus for data in trained})),
-        corpus_digest=alone.corpus_digest if alone else digest_json([data.corpus_digest for data in trained]),
-        created_at=_now(),
-        strategy=spec.strategy,
-        index_digest=alone.index if alone else None,
-        embedder=spec.embedder,
-        embedder_digest=spec.embedder_digest,
-        prompt_format=PROMPT_FORMAT,
-        entity_examples=render.entity_examples,
-        context_examples=render.context_examples,
-        threshold_std=spec.threshold_std,
-        examples_in_training=spec.examples,
-        dev=dev.overall,
-        dev_by_language=dev.by_language,
-        synthetic=spec.synthetic,
-        training={
-            **asdict(spec.config),
-            "train_limit": spec.train_limit,
-            **({} if alone else {"languages": spec.train_languages}),
-        },
-        initial_adapter=spec.initial_adapter,
-        licence=spec.licence,
-        sources={} if alone else spec.data,
     )
 
 
