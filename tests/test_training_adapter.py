@@ -142,7 +142,7 @@ def test_sentences_that_fit_no_prompt_are_an_error() -> None:
 
 
 def test_rows_are_rendered_the_same_for_the_same_key_only() -> None:
-    training = make_training(render=RenderConfig(rename_rate=0.0))
+    training = make_training(render=RenderConfig(rename_rate=0.0, taught_rate=0.0))
     rendered = {training._render(1, epoch) for epoch in range(40)}
     assert training._render(1, 0) == training._render(1, 0)
     assert len(rendered) == 2  # with the one example and without

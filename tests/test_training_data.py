@@ -26,6 +26,7 @@ from retrieveall.training.data import (
     fits_budget,
     passes,
     render_row,
+    teach_row,
 )
 from retrieveall.training.renaming import NameMaker
 from retrieveall.types import ContextExample, EntityExample, Examples, Sentence
@@ -41,7 +42,7 @@ ROW = TrainingRow(
     detokenised=annotated("[Anna](PER) flew, to [Oslo](LOC)."),
     examples=EXAMPLES,
 )
-KEEP_ALL = RenderConfig(drop_rate=0, drop_all_rate=0, entity_examples=99, context_examples=99)
+KEEP_ALL = RenderConfig(drop_rate=0, drop_all_rate=0, taught_rate=0, entity_examples=99, context_examples=99)
 
 
 @functools.cache
@@ -221,6 +222,33 @@ def test_a_renamed_row_is_a_row_of_other_names() -> None:
         assert codec().spelling(rendered.sentence.ids) == f" {person} flew , to {place} ."
         targets.add(rendered.target_ids)
     assert len(targets) > 5
+
+
+def test_a_taught_row_shows_its_own_answer_first_and_within_the_limits() -> None:
+    config = RenderConfig(entity_examples=3, context_examples=1)
+    sentence = ROW.sentence
+    own = [("Anna", "PER"), ("Oslo", "LOC")]
+    kinds = set()
+    for seed in range(30):
+        shown = teach_row(sentence, EXAMPLES, config, random.Random(seed))
+        named = [(e.mention, e.label) for e in shown.entity[:2]] == own
+        whole = shown.context[0].text == sentence.text and shown.context[0].entities == sentence.entities
+        kinds.add((named, whole))
+        others = shown.entity[2:] if named else shown.entity
+        assert others == EXAMPLES.entity[: 3 - 2 * named] and len(shown.context) == 1
+    assert kinds == {(True, False), (False, True), (True, True)}
+
+
+def test_rows_are_taught_in_training_alone_and_as_often_as_asked() -> None:
+    config = replace(KEEP_ALL, rename_rate=0.0, detokenised_rate=0.0, taught_rate=0.3)
+    maker = NameMaker([ROW.sentence])
+    plain = render_row(ROW, codec(), config, random.Random(0)).prompt_ids
+    rows = [render_row(ROW, codec(), config, random.Random(seed), maker).prompt_ids for seed in range(400)]
+    taught = sum(len(row) > len(plain) for row in rows)
+    assert 80 < taught < 160
+    assert all(
+        render_row(ROW, codec(), config, random.Random(seed)).prompt_ids == plain for seed in range(50)
+    )
 
 
 def test_a_name_that_would_not_fit_the_budget_is_not_given() -> None:

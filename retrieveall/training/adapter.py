@@ -38,7 +38,7 @@ from retrieveall.training.muon import Muon
 from retrieveall.training.renaming import name_makers
 from retrieveall.training.shared import Portion, SharedBase
 
-RECIPE = "5"
+RECIPE = "6"
 """Version of this loop: what a recipe of the same numbers gives depends on it."""
 
 _EPOCHS = 2

@@ -21,7 +21,7 @@ from retrieveall.engine.head import padded_ids
 from retrieveall.prompting.codec import TAGS, TEXT, EncodedText, PromptCodec
 from retrieveall.prompting.hierarchical import build_prompt
 from retrieveall.training.renaming import NameMaker, draw_names, rename_examples, rename_sentence
-from retrieveall.types import Examples, Sentence
+from retrieveall.types import ContextExample, EntityExample, Examples, Sentence
 
 _BUCKET_BATCHES = 32
 
@@ -47,6 +47,7 @@ class RenderConfig:
         detokenised_rate: Chance that the sentence is shown as prose instead of as corpus tokens.
         rename_rate: Chance that a mention is given another name, in the sentence and in its examples.
         hide_rate: Chance that such a name is shown by no example.
+        taught_rate: Chance that the sentence itself, or its mentions, stand among its examples.
         budget_tokens: Longest prompt; rows whose sentence alone is longer are skipped and counted.
     """
 
@@ -57,6 +58,7 @@ class RenderConfig:
     detokenised_rate: float = 0.3
     rename_rate: float = 0.8
     hide_rate: float = 0.8
+    taught_rate: float = 0.15
     budget_tokens: int = 512
 
 
@@ -96,7 +98,7 @@ def render_row(
         codec: The base's codec.
         config: The chances.
         rng: Decides everything.
-        maker: Where new names come from; None keeps the names.
+        maker: Where new names come from; None keeps the names, and the examples that were found.
 
     Raises:
         InputError: The sentence alone exceeds the budget.
@@ -107,6 +109,8 @@ def render_row(
         sentence, examples = _renamed(sentence, examples, codec, config, rng, maker)
     encoded = codec.text(sentence.text)
     examples = drop_examples(examples, config, rng)
+    if maker is not None and sentence.entities and rng.random() < config.taught_rate:
+        examples = teach_row(sentence, examples, config, rng)
     prompt = build_prompt(codec, encoded, examples, budget_tokens=config.budget_tokens)
     target = (*codec.tags(encoded, sentence.entities), codec.end_id)
     return RenderedRow(prompt_ids=prompt.ids, target_ids=target, sentence=encoded)
@@ -138,6 +142,31 @@ def drop_examples(examples: Examples, config: RenderConfig, rng: random.Random) 
     return Examples(
         entity=tuple(entity[: config.entity_examples]), context=tuple(context[: config.context_examples])
     )
+
+
+def teach_row(sentence: Sentence, examples: Examples, config: RenderConfig, rng: random.Random) -> Examples:
+    """Shows a row its own answer, as a taught example does: in mentions, in a whole sentence, or in both.
+
+    Retrieval leaves the row itself out, and most names of other rows are new. Without such rows an adapter
+    learns that examples know nothing of the names at hand, and goes by its own mind where they do.
+
+    Args:
+        sentence: The row as it is shown.
+        examples: What else is shown, strongest first; the weakest make room.
+        config: Its n and m hold.
+        rng: Decides what is shown.
+    """
+    mentions, whole = rng.choice(((True, False), (False, True), (True, True)))
+    own = [
+        EntityExample(mention=sentence.text[e.start_char : e.end_char], label=e.label)
+        for e in sentence.entities
+    ]
+    entity = (*(own if mentions else ()), *examples.entity)
+    context = (
+        *([ContextExample(text=sentence.text, entities=sentence.entities)] if whole else ()),
+        *examples.context,
+    )
+    return Examples(entity=entity[: config.entity_examples], context=context[: config.context_examples])
 
 
 def epoch_batches(lengths: Sequence[int], batch_rows: int, rng: random.Random) -> Iterator[list[int]]:
