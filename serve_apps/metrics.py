@@ -72,6 +72,7 @@ ROUTE_MARGIN = _histogram(
     "route_margin", "Score of the best language minus the second best.", _SHARES, "language"
 )
 RETRIEVAL_HITS = _counter("retrieval_hits", "Sentences with at least one example.", "language")
+TAUGHT_HITS = _counter("taught_hits", "Sentences with at least one taught example.", "language")
 EXAMPLES = _counter("retrieved_examples", "Examples that were retrieved.", "language", "granularity")
 EXAMPLES_DROPPED = _counter("dropped_examples", "Examples that did not fit into the prompt.", "language")
 RELEASE = _gauge("release", "Number of the release that the ingress stamps on requests.")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from retrieveall.errors import ConflictError
+from retrieveall.errors import ConflictError, NotFoundError, ServiceUnavailable
 from retrieveall.opening import OpenRelease
 from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.checking import check_examples
@@ -59,7 +59,10 @@ class TeachService:
 
     @cached_property
     def _book(self) -> TaughtBook:
-        return TaughtBook(self._source.workspace.taught)
+        try:
+            return TaughtBook(self._source.workspace.taught)
+        except NotFoundError as error:
+            raise ServiceUnavailable(f"{error} Try again after 2 seconds.") from error
 
     async def teach(self, request: TeachRequest, caller: Caller) -> dict[str, Any]:
         """Returns the body of `POST /v1/examples`; the examples are on the disk by then.
@@ -82,7 +85,11 @@ class TeachService:
         return await self._threads.run(self._teach, request, namespace, caller, self._current.opened)
 
     async def listed(self, query: ListQuery, caller: Caller) -> dict[str, Any]:
-        """Returns the body of `GET /v1/examples`."""
+        """Returns the body of `GET /v1/examples`.
+
+        Raises:
+            ServiceUnavailable: The workspace is not there yet.
+        """
         return await self._threads.run(self._listed, query, caller)
 
     async def forget(self, example_id: str, caller: Caller, *, shared: bool) -> dict[str, Any]:

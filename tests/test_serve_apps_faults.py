@@ -230,7 +230,7 @@ def test_while_there_is_no_workspace_the_service_says_so(tmp_path: Path) -> None
         asyncio.run(current.take_up())
     client = Client(app)
 
-    for path in ("/readyz", "/v1/languages"):
+    for path in ("/readyz", "/v1/languages", "/v1/examples"):
         response = client.get(path)
         assert response.status_code == 503
         assert response.headers["Retry-After"] == "2"

@@ -11,9 +11,10 @@ from retrieveall.errors import InputError
 from retrieveall.storage import Store
 from retrieveall.taught.view import TaughtView
 from retrieveall.workspace import Workspace
+from serve_apps import metrics
 from serve_apps.keys import KeyFile
 from serve_apps.teach_schemas import ExamplesAnswer, ForgetAnswer, TeachAnswer
-from tests.test_serve_apps_service import Client, House, house, problem  # noqa: F401
+from tests.test_serve_apps_service import Client, House, Kept, house, problem  # noqa: F401
 from tests.workspaces import random_workspace
 
 TEXT = "Zorblax Quim tanzt in Wien."
@@ -75,6 +76,17 @@ def test_what_is_taught_is_retrieved_until_it_is_deleted(house: House, keys: Key
     assert answer["taught_seq"] < seq == client.get("/v1/examples").json()["taught_seq"]
     assert client.ask("DELETE", f"/v1/examples/{example_id}").json()["taught_seq"] == seq
     problem(client.ask("DELETE", "/v1/examples/0123456789abcdef"), 404, "unknown_example")
+
+
+def test_sentences_with_taught_examples_are_counted(house: House) -> None:  # noqa: F811
+    kept = Kept()
+    client = house.client(recorder=kept)
+    shown(client)
+    assert kept.value(metrics.TAUGHT_HITS, "de") == 0
+    lesson = taught(client, example())["examples"][0]["id"]
+    shown(client)
+    assert kept.value(metrics.TAUGHT_HITS, "de") == 1
+    assert client.ask("DELETE", f"/v1/examples/{lesson}").status_code == 200
 
 
 def test_a_namespace_is_its_keys_alone(house: House, keys: KeyFile) -> None:  # noqa: F811
