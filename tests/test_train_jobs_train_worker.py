@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def run(
         ray.train, "get_checkpoint", lambda: None if resume is None else Checkpoint.from_directory(resume)
     )
     patch.setattr(ray.train, "report", report)
-    train_worker({"workspace": workspace, "specs": pack, "device": Device()})
+    train_worker({"task": pickle.dumps((workspace, pack, Device()))})
     return kept
 
 

@@ -14,6 +14,7 @@ is `retrieveall train` with the same flags.
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -347,7 +348,7 @@ def _fit(workspace: Workspace, specs: Sequence[RunSpec], resources: Resources) -
 def _trainer(workspace: Workspace, specs: Sequence[RunSpec], resources: Resources) -> TorchTrainer:
     return TorchTrainer(
         train_worker,
-        train_loop_config={"workspace": workspace, "specs": specs, "device": resources.device},
+        train_loop_config={"task": pickle.dumps((workspace, specs, resources.device))},
         scaling_config=resources.scaling,
         run_config=RunConfig(
             name=pack_name(specs),

@@ -6,6 +6,7 @@ The driver's side is `train_jobs.train_adapters`.
 from __future__ import annotations
 
 import json
+import pickle
 import tempfile
 import time
 from collections.abc import Sequence
@@ -37,8 +38,13 @@ PROGRESS_SECONDS = 2.0
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
-    """What every Ray Train worker runs."""
-    workspace, specs, device = loop_config["workspace"], loop_config["specs"], loop_config["device"]
+    """What every Ray Train worker runs.
+
+    Args:
+        loop_config: ``task`` is the pickled workspace, specs and device: Ray Train's controller gets this,
+            too, and would import torch and peft, seconds of a CPU, only to read it.
+    """
+    workspace, specs, device = pickle.loads(loop_config["task"])
     rank = ray.train.get_context().get_world_rank()
     with tempfile.TemporaryDirectory() as scratch:
         resume = _resumed(Path(scratch) / "resume")

@@ -17,6 +17,8 @@ _MAX_INT = (1 << 31) - 1  # of C: a larger number would arrive as another, 4 GiB
 _RAY_STARTS = 3
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
+_PREEMPTION_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"  # nobody takes this machine away; it is a process
+
 _WORKERS = {
     "OMP_NUM_THREADS": "1",
     "MALLOC_MMAP_THRESHOLD_": str(_KEEP_BYTES),
@@ -75,6 +77,8 @@ def ray_running() -> Iterator[bool]:
         return
     local = not os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"include_dashboard": False} if local else {}
+    if local:
+        os.environ.setdefault(_PREEMPTION_WATCHER, "0")
     _start_ray(
         address="local" if local else None, logging_level=logging.ERROR, log_to_driver=False, **options
     )

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
 from safetensors.torch import save_file
 from torch.nn import functional
 
@@ -127,6 +126,8 @@ class TrainedLora:
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: matrix.detach().cpu() for name, matrix in self.parameters.items()}
         save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        from peft import LoraConfig  # seconds that only the end of a training needs
+
         LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
