@@ -58,7 +58,7 @@ def test_texts_are_split_routed_and_tagged_with_examples(opened: OpenTagger) -> 
         assert sentence.examples is not None and len(sentence.examples.context) <= 1
 
 
-def test_known_sentences_are_routed_by_vote(opened: OpenTagger) -> None:
+def test_known_sentences_find_their_language(opened: OpenTagger) -> None:
     for language in ("de", "en"):
         text = sample_corpus(language, sizes={"train": 40, "dev": 0, "test": 0})[0].text
         assert first(opened, text).language == language
@@ -103,7 +103,9 @@ def test_oracle_routing_takes_pinned_texts_and_refuses_others(workspace: Workspa
 
 
 def test_unknown_routing_and_releases_are_refused(workspace: Workspace) -> None:
-    with pytest.raises(ConfigError, match=r"'guess' was given; choose one of vote, centroid, langid, oracle"):
+    with pytest.raises(
+        ConfigError, match=r"'guess' was given; choose one of linear, vote, centroid, langid, oracle"
+    ):
         open_tagger(workspace, OpenOptions(routing="guess"))
     with pytest.raises(NotFoundError, match="no release 99"):
         open_tagger(workspace, OpenOptions(release=99))
