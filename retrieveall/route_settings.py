@@ -20,7 +20,7 @@ from retrieveall.workspace import Workspace
 
 FIT_SENTENCES = 300  # of each language
 _FILE = "settings.json"
-_VERSION = 2  # raised where a router's scores change
+_VERSION = 1  # raised where a router's scores change
 
 log = logging.getLogger(__name__)
 
