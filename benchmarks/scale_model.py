@@ -55,7 +55,8 @@ class Units:
 
     Attributes:
         tag_s: Seconds to tag a sentence, routing by vote among `voted_languages` included.
-        vote_s: Seconds of that routing.
+        vote_s: Seconds of that routing; linear_s, centroid_s: of the other routers'.
+        linear_many_s: Of `linear` among `many_languages`.
         row_tokens: Mean tokens of a training row.
         prompt_tokens: Mean tokens of a prompt; new_tokens: of its answer.
     """
@@ -63,6 +64,9 @@ class Units:
     tag_s: float
     vote_s: float
     centroid_s: float
+    linear_s: float
+    linear_many_s: float
+    many_languages: int
     voted_languages: int
     train_s: float
     row_tokens: float
@@ -79,12 +83,16 @@ class Units:
     def read(cls, folder: Path) -> Units:
         """Reads the results that they stand in."""
         report = _read(folder, "panx-5000")["examples on, routing vote"]
-        routers = _read(folder, "routing-panx")["routers"]
+        routing = _read(folder, "routing-panx")
+        routers = routing["routers"]
         engine, packed = (_read(folder, name)["setup"] for name in ("P1", "P14"))
         return cls(
             tag_s=1 / report["sentences_per_s"],
             vote_s=1 / routers["vote"]["sentences_per_s"],
             centroid_s=1 / routers["centroid"]["sentences_per_s"],
+            linear_s=1 / routers["linear"]["sentences_per_s"],
+            linear_many_s=1 / routing["many"]["sentences_per_s"],
+            many_languages=routing["many"]["languages"],
             voted_languages=len(routers["vote"]["by_language"]),
             row_tokens=statistics.mean(n for rows in packed["row_tokens"] for n in rows),
             prompt_tokens=engine["prompt_tokens"] / engine["rows"],
@@ -94,8 +102,15 @@ class Units:
 
     def tag_at(self, languages: int, router: str) -> float:
         """Returns the seconds of a sentence; a vote asks the indexes of all languages."""
+        return self.tag_s - self.vote_s + self.route_at(languages, router)
+
+    def route_at(self, languages: int, router: str) -> float:
+        """Returns the seconds of routing: `linear` between two measured ends, the others in proportion."""
+        if router == "linear":
+            ends = (self.voted_languages, self.many_languages)
+            return float(np.interp(languages, ends, (self.linear_s, self.linear_many_s)))
         routing = self.centroid_s if router == "centroid" else self.vote_s
-        return self.tag_s - self.vote_s + routing * languages / self.voted_languages
+        return routing * languages / self.voted_languages
 
     def vote_equals_the_rest_at(self) -> int:
         """Returns how many languages make the vote cost as much as all else."""
@@ -176,7 +191,7 @@ def tagging(units: Units) -> Table:
     gpu_hours = SENTENCES * flops / (GPU_PEAK_FLOPS * GPU_TAG_SHARE) / 3600
     counts = (units.voted_languages, *LANGUAGES)
     rows = []
-    for router in ("vote", "centroid"):
+    for router in ("linear", "vote", "centroid"):
         hours = [SENTENCES * units.tag_at(n, router) / 3600 for n in counts]
         rows.append([f"core hours, embedded base, {router}", *(f"{h:,.0f}" for h in hours)])
         rows.append([f"days on 1,000 cores, {router}", *(f"{h / 24_000:,.1f}" for h in hours)])
@@ -241,6 +256,10 @@ def bends(units: Units) -> dict[str, Any]:
     """Returns the numbers that docs/scale.md argues with."""
     return {
         "vote_equals_the_rest_at_languages": units.vote_equals_the_rest_at(),
+        "linear_ms": 1000 * units.linear_s,
+        "linear_many_ms": 1000 * units.linear_many_s,
+        "voted_languages": units.voted_languages,
+        "many_languages": units.many_languages,
         "vote_ms_a_language": 1000 * units.vote_s / units.voted_languages,
         "tagging_ms_without_routing": 1000 * (units.tag_s - units.vote_s),
         "gpu_adapter_megabytes": gpu_adapter_bytes() / 1e6,
@@ -254,6 +273,9 @@ def markdown(tables: list[Table], numbers: dict[str, Any]) -> str:
         lines = [f"**{title}**", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
         blocks.append("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]))
     facts = [
+        f"- Routing by `linear` costs {numbers['linear_ms']:.2f} ms a sentence at"
+        f" {numbers['voted_languages']} languages and {numbers['linear_many_ms']:.2f} ms at"
+        f" {numbers['many_languages']:,}.",
         f"- Routing by vote costs {numbers['vote_ms_a_language']:.2f} ms a language and sentence, all the"
         f" rest {numbers['tagging_ms_without_routing']:.1f} ms a sentence. They are equal at"
         f" {numbers['vote_equals_the_rest_at_languages']} languages.",
@@ -267,8 +289,8 @@ def draw(units: Units) -> Figure:
     """Draws the cost of a sentence over the number of languages, by router."""
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    counts = np.unique(np.geomspace(6, 2000, 60).astype(int))
-    for router, colour in (("vote", "#b5483a"), ("centroid", "#3a6ea5")):
+    counts = np.unique(np.geomspace(6, 1000, 60).astype(int))
+    for router, colour in (("vote", "#b5483a"), ("linear", "#4f8a4c"), ("centroid", "#3a6ea5")):
         axes.plot(counts, [1000 * units.tag_at(int(n), router) for n in counts], color=colour, label=router)
     axes.axvline(units.vote_equals_the_rest_at(), color="#999999", linewidth=1, linestyle="--")
     axes.set_xscale("log")
@@ -276,7 +298,7 @@ def draw(units: Units) -> Figure:
     axes.set_xlabel("languages in the release")
     axes.set_ylabel("ms a sentence on one core")
     axes.set_title(
-        "Where the design bends first: a vote asks every language's index", loc="left", fontsize=10
+        "What routing adds: a vote asks every language's index, the others do not", loc="left", fontsize=10
     )
     axes.legend(frameon=False)
     return figure

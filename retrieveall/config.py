@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 ENVIRONMENT_PREFIX = "RETRIEVEALL_"
 
-Routing = Literal["vote", "centroid", "langid"]
+Routing = Literal["linear", "vote", "centroid", "langid"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ class RetrievalConfig:
     """
 
     embedder: str = "ngram"
-    routing: Routing = "vote"
+    routing: Routing = "linear"
     routing_neighbours: int = 20
 
     def __post_init__(self) -> None:

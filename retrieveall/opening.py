@@ -24,6 +24,7 @@ from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
 from retrieveall.retrieval import LanguageIndex, Retriever
 from retrieveall.route_settings import with_fitted_settings
+from retrieveall.route_weights import kept_weights
 from retrieveall.routing import ROUTERS, Routed, open_router
 from retrieveall.tagger import SentenceRouter, ServedAdapter, Tagger
 from retrieveall.taught.book import TaughtBook
@@ -42,8 +43,8 @@ class OpenOptions:
         languages: Only these; None for all of the release.
         adapters: Adapter digests that stand in for those of the release, by language; where every language
             has one, the release plays no part.
-        routing: ``vote``, ``centroid``, ``langid``; ``oracle`` where every text names its language;
-            None for the workspace's setting.
+        routing: ``linear``, ``vote``, ``centroid``, ``langid``; ``oracle`` where every text names its
+            language; None for the workspace's setting.
         examples: Show retrieved examples in the prompts.
         namespace: Also find the examples taught in it, and the shared ones; None for those of the release
             alone.
@@ -318,5 +319,8 @@ def open_release_router(
     if routing not in ROUTERS:
         raise ConfigError(f"Routing {routing!r} was given; choose one of {', '.join(ROUTERS)}, oracle.")
     k = settings.routing_neighbours
-    router = open_router(routing, retriever.indexes, languages=tuple(opened.cards), neighbours=k)
+    indexes, languages = retriever.indexes, tuple(opened.cards)
+    learned = routing == "linear" and indexes.keys() >= opened.cards.keys()
+    weights = kept_weights(workspace, opened.indexes, indexes) if learned else None
+    router = open_router(routing, indexes, languages=languages, neighbours=k, weights=weights)
     return with_fitted_settings(workspace, opened.indexes, router, neighbours=k)

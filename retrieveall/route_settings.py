@@ -14,13 +14,13 @@ from typing import Any
 from retrieveall.corpus.limits import limited
 from retrieveall.digests import digest_json
 from retrieveall.errors import InputError, RetrieveAllError
-from retrieveall.retrieval import IndexManifest, read_manifest
+from retrieveall.retrieval import IndexManifest, corpus_parts, read_manifest
 from retrieveall.routing import RouteSettings, ScoringRouter, fit_document_weight, fit_thresholds
 from retrieveall.workspace import Workspace
 
 FIT_SENTENCES = 300  # of each language
 _FILE = "settings.json"
-_VERSION = 1
+_VERSION = 1  # raised where a router's scores change
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def with_fitted_settings(
         "version": _VERSION,
         "router": router.scorer.name,
         "neighbours": neighbours,
-        "indexes": {code: manifest.parts[0] for code, manifest in sorted(manifests.items())},  # the voters
+        "indexes": corpus_parts(manifests),  # taught examples neither vote nor teach a router
         "sentences": FIT_SENTENCES,
     }
     folder = workspace.run(f"routing-{digest_json(key)}")

@@ -1,6 +1,6 @@
 """The workspace: one folder, local or on any pyarrow filesystem, that holds all state.
 
-    corpora/ indexes/ pool/ releases/ taught/ runs/ reports/ retrieveall.yaml
+    corpora/ indexes/ routers/ pool/ releases/ taught/ runs/ reports/ retrieveall.yaml
 
 ``retrieveall.yaml`` holds the format version, the one base model of the workspace, set by the first
 ``index`` or ``train``, the embedder last used for indexing, and settings that differ from the defaults.
@@ -31,7 +31,7 @@ from retrieveall.taught.log import TaughtLog
 
 WORKSPACE_FORMAT_VERSION = 1
 WORKSPACE_FILE: Final = "retrieveall.yaml"
-ROOMS: Final = ("corpora", "indexes", "pool", "releases", "runs", "reports")
+ROOMS: Final = ("corpora", "indexes", "routers", "pool", "releases", "runs", "reports")
 _LOCK: Final = ".lock"
 
 
@@ -111,6 +111,11 @@ class Workspace:
     def indexes(self) -> Store:
         """``indexes/<language>/<digest>/``."""
         return self.store.child("indexes")
+
+    @property
+    def routers(self) -> Store:
+        """``routers/<digest>/``: what routers have learned, see `retrieveall.route_weights`."""
+        return self.store.child("routers")
 
     @property
     def taught(self) -> TaughtLog:

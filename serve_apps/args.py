@@ -55,7 +55,7 @@ class ServeArgs(BaseModel):
     release_poll_s: float = Field(
         default=1.0, gt=0.0, description="How often each replica looks for a new release."
     )
-    routing: Literal["vote", "centroid", "langid"] | None = Field(
+    routing: Literal["linear", "vote", "centroid", "langid"] | None = Field(
         default=None, description="How adapters are chosen; left out, as the workspace's settings say."
     )
     examples: bool = Field(default=True, description="Show retrieved examples in the prompts.")

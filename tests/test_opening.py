@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from retrieveall import config
+from retrieveall.cli import flags
 from retrieveall.corpus.sample import sample_corpus
 from retrieveall.errors import ConfigError, IncompatibleArtefactError, InputError, NotFoundError
-from retrieveall.opening import OpenOptions, OpenTagger, open_tagger, read_release
+from retrieveall.experiments.plan import ArmRouting
+from retrieveall.opening import (
+    OpenOptions,
+    OpenTagger,
+    open_release_router,
+    open_retriever,
+    open_tagger,
+    read_release,
+)
+from retrieveall.routing import ROUTERS, RouterName, ScoringRouter
 from retrieveall.tagger import TextInput
 from retrieveall.types import TaggedSentence
 from retrieveall.workspace import Workspace
+from serve_apps.args import ServeArgs
 from tests.models import LABELS, save_tiny_adapter, save_tiny_base, tiny_model
 from tests.stores import card
 from tests.workspaces import random_workspace
@@ -58,10 +71,38 @@ def test_texts_are_split_routed_and_tagged_with_examples(opened: OpenTagger) -> 
         assert sentence.examples is not None and len(sentence.examples.context) <= 1
 
 
-def test_known_sentences_are_routed_by_vote(opened: OpenTagger) -> None:
+def test_known_sentences_find_their_language(opened: OpenTagger) -> None:
     for language in ("de", "en"):
         text = sample_corpus(language, sizes={"train": 40, "dev": 0, "test": 0})[0].text
         assert first(opened, text).language == language
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_every_router_can_be_chosen(workspace: Workspace, name: RouterName) -> None:
+    opened = read_release(workspace, OpenOptions())
+    router = open_release_router(workspace, opened, open_retriever(workspace, opened), name)
+    assert isinstance(router, ScoringRouter) and router.scorer.name == name
+    texts = [sample_corpus(code, sizes={"train": 40, "dev": 0, "test": 0})[0].text for code in ("de", "en")]
+    assert [route.language for route in router.route(texts).routes] == ["de", "en"]
+
+
+def test_what_the_default_router_learned_is_kept_and_learned_again_for_an_old_release(
+    workspace: Workspace, opened: OpenTagger
+) -> None:
+    (name,) = (name for name in workspace.routers.list() if workspace.routers.is_folder(name))
+    weights = workspace.routers.read_bytes(f"{name}/weights.safetensors")
+    workspace.store.remove("routers")
+    release = opened.opened
+    router = open_release_router(workspace, release, open_retriever(workspace, release), None)
+    assert isinstance(router, ScoringRouter) and router.scorer.name == "linear"
+    assert workspace.routers.read_bytes(f"{name}/weights.safetensors") == weights
+
+
+def test_the_same_routers_are_taken_everywhere() -> None:
+    assert get_args(config.Routing) == get_args(flags.RoutingChoice) == get_args(RouterName) == ROUTERS
+    assert {*get_args(flags.RoutingOrOracle)} == {*get_args(ArmRouting)} == {*ROUTERS, "oracle"}
+    for name in ROUTERS:
+        assert ServeArgs(workspace="w", routing=name).routing == name
 
 
 def test_examples_come_from_the_index_and_can_be_left_away(workspace: Workspace, opened: OpenTagger) -> None:
@@ -103,7 +144,9 @@ def test_oracle_routing_takes_pinned_texts_and_refuses_others(workspace: Workspa
 
 
 def test_unknown_routing_and_releases_are_refused(workspace: Workspace) -> None:
-    with pytest.raises(ConfigError, match=r"'guess' was given; choose one of vote, centroid, langid, oracle"):
+    with pytest.raises(
+        ConfigError, match=r"'guess' was given; choose one of linear, vote, centroid, langid, oracle"
+    ):
         open_tagger(workspace, OpenOptions(routing="guess"))
     with pytest.raises(NotFoundError, match="no release 99"):
         open_tagger(workspace, OpenOptions(release=99))

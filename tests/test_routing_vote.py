@@ -9,7 +9,15 @@ from retrieveall.corpus import read_conll
 from retrieveall.embedding import NgramEmbedder
 from retrieveall.errors import NotFoundError
 from retrieveall.retrieval import LanguageIndex
-from retrieveall.routing import CentroidScorer, LangidScorer, LanguageScorer, ScoringRouter, VoteScorer
+from retrieveall.routing import (
+    CentroidScorer,
+    LangidScorer,
+    LanguageScorer,
+    LinearScorer,
+    ScoringRouter,
+    VoteScorer,
+    learn_from_indexes,
+)
 from tests.indexes import SMALL, contexts_only, training
 
 LANGUAGES = ("de", "en", "es", "fr", "pt", "ru")
@@ -62,7 +70,7 @@ def accuracy(scorer: LanguageScorer, texts: Mapping[str, list[str]]) -> float:
     return float(np.mean([r.language == code for code in texts for r in router.route(texts[code]).routes]))
 
 
-def test_votes_beat_lingua_on_short_sentences_full_of_names() -> None:
+def test_votes_beat_lingua_on_short_sentences_full_of_names_and_linear_beats_votes() -> None:
     root = os.environ.get("RETRIEVEALL_TEST_DATA")
     if root is None:
         pytest.skip("RETRIEVEALL_TEST_DATA is not set")
@@ -73,4 +81,6 @@ def test_votes_beat_lingua_on_short_sentences_full_of_names() -> None:
         indexes[code] = contexts_only(train, embedder)
         test = list(read_conll(folder / "test.conll", language=code, split="test"))[:TEST]
         texts[code] = [sentence.text for sentence in test]
-    assert accuracy(VoteScorer(indexes), texts) > accuracy(LangidScorer(LANGUAGES), texts)
+    votes = accuracy(VoteScorer(indexes), texts)
+    assert votes > accuracy(LangidScorer(LANGUAGES), texts)
+    assert accuracy(LinearScorer(learn_from_indexes(indexes)), texts) > votes

@@ -169,7 +169,7 @@ def opened_house(workspace: Workspace) -> Iterator[House]:
         tagger=Tagger(
             release=1,
             adapters=opened.adapters,
-            router=open_release_router(workspace, opened, retriever, "vote"),
+            router=open_release_router(workspace, opened, retriever, args.routing),
             retriever=retriever,
             generator=Generator(engine, engine.codec),
         ),

@@ -66,7 +66,9 @@ def eval_(
     ] = None,
     routing: Annotated[
         RoutingOrOracle | None,
-        typer.Option(help="How adapters are chosen; oracle: by the corpus. [default: the workspace's, vote]"),
+        typer.Option(
+            help="How adapters are chosen; oracle: by the corpus. [default: the workspace's, linear]"
+        ),
     ] = None,
     examples: ExamplesFlag = "on",
     adapters: Annotated[

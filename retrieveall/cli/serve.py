@@ -32,7 +32,7 @@ def serve(
     ] = False,
     release: ReleaseFlag = None,
     routing: Annotated[
-        RoutingChoice | None, typer.Option(help="How adapters are chosen. [default: the workspace's, vote]")
+        RoutingChoice | None, typer.Option(help="How adapters are chosen. [default: the workspace's, linear]")
     ] = None,
     examples: ExamplesFlag = "on",
     timeout_s: Annotated[float, typer.Option(help="Seconds that one request may take.", min=0.1)] = 60.0,

@@ -80,7 +80,7 @@ class AnswerFlags:
     ] = "codepoint"
     explain: Annotated[bool, typer.Option("--explain", help="Also show the retrieved examples.")] = False
     routing: Annotated[
-        RoutingChoice | None, typer.Option(help="How adapters are chosen. [default: the workspace's, vote]")
+        RoutingChoice | None, typer.Option(help="How adapters are chosen. [default: the workspace's, linear]")
     ] = None
     examples: ExamplesFlag = "on"
     namespace: Annotated[

@@ -1,16 +1,16 @@
 """Hashed character n-grams of many texts at once, in numpy.
 
-A text is lower-cased, brought to NFC, its white space folded; n-grams see the border of a word as
-one space and never cross it. With c_j the mixed code points and p an odd constant, S(i) = Σ_{j<i}
-c_j·p^j (mod 2^64), so the hash of any piece is (S(end) - S(start))·p^-start: one prefix sum gives
-all n-grams of all lengths and all whole words. Source: own choice (polynomial hashing).
+A text is lower-cased (unless its case is kept), brought to NFC, its white space folded; n-grams see the
+border of a word as one space and never cross it. With c_j the mixed code points and p an odd constant,
+S(i) = Σ_{j<i} c_j·p^j (mod 2^64), so the hash of any piece is (S(end) - S(start))·p^-start: one prefix sum
+gives all n-grams of all lengths and all whole words. Source: own choice (polynomial hashing).
 Axes: C characters, G n-grams.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -23,19 +23,24 @@ _SPACE, _END = 0x20, 0x0A  # folding leaves no other white space, so a line feed
 _P = 0x9E3779B97F4A7C15
 _P_INVERSE = pow(_P, -1, 1 << 64)
 _WORD_SALT = 1 << 20
+_BATCH_CHARACTERS = 60_000  # keeps the arrays of one batch in the processor's cache
+_BATCH_TEXTS = 2_000
 
 
-def hashed_ngrams(texts: Sequence[str], lengths: Sequence[int]) -> tuple[U64, Positions]:
+def hashed_ngrams(
+    texts: Sequence[str], lengths: Sequence[int], *, keep_case: bool = False
+) -> tuple[U64, Positions]:
     """Hashes the n-grams and whole words of texts.
 
     Args:
         texts: N texts.
         lengths: Which n; 1 counts characters, 2 and more may hold one word border at each end.
+        keep_case: Tell capitals from small letters.
 
     Returns:
         G hashes and, for each, the index of its text.
     """
-    codes = np.frombuffer(_joined(texts).encode("utf-32-le", "surrogatepass"), np.uint32)  # (C,)
+    codes = np.frombuffer(_joined(texts, keep_case).encode("utf-32-le", "surrogatepass"), np.uint32)  # (C,)
     space, end = codes == _SPACE, codes == _END
     text_of = np.cumsum(end)
     pieces = [_ngram_starts(space, end, n) for n in lengths if n <= len(codes)]
@@ -46,15 +51,27 @@ def hashed_ngrams(texts: Sequence[str], lengths: Sequence[int]) -> tuple[U64, Po
     return _hash(codes, starts, ends, salts), text_of[starts]
 
 
-def fold(text: str) -> str:
-    """Returns the text as n-grams see it: NFC, lower case, single spaces."""
+def text_batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yields half-open ranges of texts to hash at once, none longer than a batch unless one text is."""
+    first, characters = 0, 0
+    for index, text in enumerate(texts):
+        if index > first and (characters + len(text) > _BATCH_CHARACTERS or index - first >= _BATCH_TEXTS):
+            yield first, index
+            first, characters = index, 0
+        characters += len(text) + 3
+    if first < len(texts):
+        yield first, len(texts)
+
+
+def fold(text: str, *, keep_case: bool = False) -> str:
+    """Returns the text as n-grams see it: NFC, lower case unless it is kept, single spaces."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
-    return " ".join(text.lower().split())
+    return " ".join((text if keep_case else text.lower()).split())
 
 
-def _joined(texts: Sequence[str]) -> str:
-    return " " + " \n ".join(map(fold, texts)) + " "
+def _joined(texts: Sequence[str], keep_case: bool) -> str:
+    return " " + " \n ".join(fold(text, keep_case=keep_case) for text in texts) + " "
 
 
 def _ngram_starts(space: NDArray[np.bool_], end: NDArray[np.bool_], n: int) -> tuple[Positions, int]:

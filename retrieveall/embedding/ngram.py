@@ -9,12 +9,12 @@ Source: feature hashing (Weinberger et al. 2009); n, D and the square root are o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from retrieveall.digests import digest_json
-from retrieveall.embedding.hashing import hashed_ngrams
+from retrieveall.embedding.hashing import hashed_ngrams, text_batches
 from retrieveall.embedding.protocol import Vectors, unit_rows
 from retrieveall.errors import ConfigError
 from retrieveall.types import Span
@@ -22,8 +22,6 @@ from retrieveall.types import Span
 FORMAT_VERSION = 1
 DEFAULT_DIMENSIONS = 256
 DEFAULT_LENGTHS = (1, 2, 3, 4)
-_BATCH_CHARACTERS = 60_000  # keeps the arrays of one batch in the processor's cache
-_BATCH_TEXTS = 2_000
 _SIGN_BIT = np.uint64(40)
 
 
@@ -58,7 +56,7 @@ class NgramEmbedder:
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Embeds N texts. Returns float32 ``(N, D)``, L2-normalised."""
         vectors = np.empty((len(texts), self.dimensions), np.float32)
-        for first, last in _batches(texts):
+        for first, last in text_batches(texts):
             vectors[first:last] = self._embed(texts[first:last])
         return vectors
 
@@ -79,15 +77,3 @@ class NgramEmbedder:
         sums = np.bincount(cells, signs, minlength=len(texts) * self.dimensions)
         vectors = sums.astype(np.float32).reshape(len(texts), self.dimensions)
         return unit_rows(np.copysign(np.sqrt(np.abs(vectors)), vectors))
-
-
-def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of texts, none longer than a batch unless one text is."""
-    first, characters = 0, 0
-    for index, text in enumerate(texts):
-        if index > first and (characters + len(text) > _BATCH_CHARACTERS or index - first >= _BATCH_TEXTS):
-            yield first, index
-            first, characters = index, 0
-        characters += len(text) + 3
-    if first < len(texts):
-        yield first, len(texts)

@@ -27,7 +27,7 @@ from retrieveall.types import Split
 
 Shown = Literal["neither", "train", "test", "both"]
 """Where prompts show retrieved examples: in training, in testing, in both or in neither."""
-ArmRouting = Literal["oracle", "vote", "centroid", "langid"]
+ArmRouting = Literal["oracle", "linear", "vote", "centroid", "langid"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,17 +1,19 @@
-"""Garbage: adapters and indexes that no kept release names, and what crashes left behind.
+"""Garbage: adapters, indexes and routers that no kept release needs, and what crashes left behind.
 
 Numbers of releases stay as history; a release that is not kept may lose its artefacts, after which
 rolling back to it is refused. Nothing younger than the age limit is removed: it may belong to a
 training or an indexing that has not published yet, so the limit must be longer than the longest of
-them. A job that pins an older release needs that release to be among the kept ones.
+them. A job that pins an older release needs that release to be among the kept ones. What a router has
+learned stays while a kept release has just the indexes it learned from; it can be learned again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retrieveall.errors import InputError
 from retrieveall.frozen import to_dict
@@ -23,12 +25,14 @@ from retrieveall.storage import TEMPORARY_PREFIX, Store, StoredFile
 if TYPE_CHECKING:
     from retrieveall.workspace import Workspace
 
-Kind = Literal["adapter", "index", "temporary"]
+Kind = Literal["adapter", "index", "router", "temporary"]
+ROUTER_MARKER: Final = "manifest.json"
 _ROOMS: tuple[tuple[str, Kind, str], ...] = (
     ("pool", "adapter", CARD_FILE),
     ("indexes", "index", INDEX_MARKER),
 )
-_MARKERS = {kind: marker for _, kind, marker in _ROOMS}
+_ROUTERS: Final = "routers"
+_MARKERS = {**{kind: marker for _, kind, marker in _ROOMS}, "router": ROUTER_MARKER}
 _TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.*|.*\.[0-9a-f]{{32}}\.tmp")
 
 
@@ -39,7 +43,7 @@ class Garbage:
     Attributes:
         path: Relative to the workspace.
         language: Of an adapter or index.
-        digest: Of an adapter or index.
+        digest: Of an adapter, index or router.
     """
 
     path: str
@@ -92,7 +96,7 @@ def collect_garbage(
     kept = _kept(workspace.releases, keep_releases)
     named = _named(workspace, kept)
     before_s = now_s - min_age_s
-    artefacts = list(_artefacts(workspace, named))
+    artefacts = [*_artefacts(workspace, named), *_routers(workspace, named)]
     inside = tuple(f"{garbage.path}/" for garbage, _ in artefacts)
     leftovers = [pair for pair in _leftovers(workspace.store) if not pair[0].path.startswith(inside)]
     found = [*artefacts, *leftovers]
@@ -114,9 +118,13 @@ def _kept(releases: Releases, keep_releases: int) -> list[Release]:
 
 
 def _named(workspace: Workspace, kept: Iterable[Release]) -> set[tuple[Kind, str]]:
-    """Returns adapters and ``language/digest`` of indexes that must stay."""
+    """Returns adapters, ``language/digest`` of indexes, and routers that must stay."""
     named: set[tuple[Kind, str]] = set()
+    routers = _learned_from(workspace)
     for release in kept:
+        indexes = {code: entry.index for code, entry in release.languages.items() if entry.index is not None}
+        corpora = {code: list(_parts(workspace, code, digest))[-1] for code, digest in indexes.items()}
+        named |= {("router", digest) for digest, learned in routers.items() if learned == corpora}
         for language, entry in release.languages.items():
             named.add(("adapter", entry.adapter))
             if entry.index is not None:
@@ -127,12 +135,38 @@ def _named(workspace: Workspace, kept: Iterable[Release]) -> set[tuple[Kind, str
 
 
 def _parts(workspace: Workspace, language: str, digest: str) -> Iterable[str]:
-    """Yields an index and those that it is made of, see `retrieveall.retrieval.manifest.Folded`."""
+    """Yields an index and those that it is made of, the corpus's last (see `manifest.Folded`)."""
     yield digest
     manifest = f"{language}/{digest}/{INDEX_MARKER}"
     if workspace.indexes.exists(manifest):
         folded = workspace.indexes.read_json(manifest).get("folded")
-        yield from (folded["index"], folded["taught"]) if folded else ()
+        yield from (folded["taught"], folded["index"]) if folded else ()
+
+
+def _learned_from(workspace: Workspace) -> dict[str, Any]:
+    """Returns the index digests by language that each complete router was learned from, by its digest."""
+    store, found = workspace.routers, {}
+    for digest in store.list():
+        with contextlib.suppress(InputError, TypeError, KeyError):  # broken
+            if store.exists(f"{digest}/{ROUTER_MARKER}"):
+                found[digest] = store.read_json(f"{digest}/{ROUTER_MARKER}")["indexes"]
+    return found
+
+
+def _routers(workspace: Workspace, named: set[tuple[Kind, str]]) -> Iterable[tuple[Garbage, float | None]]:
+    """Yields routers that no kept release needs, broken ones too, with the time of their last change."""
+    folders: dict[str, list[StoredFile]] = {}
+    for file in workspace.routers.files():
+        digest, _, rest = file.path.partition("/")
+        if rest and not _is_temporary(digest):
+            folders.setdefault(digest, []).append(file)
+    for digest, files in folders.items():
+        if ("router", digest) not in named:
+            size = sum(file.size_bytes for file in files)
+            yield (
+                Garbage(path=f"{_ROUTERS}/{digest}", kind="router", size_bytes=size, digest=digest),
+                _last_change(files),
+            )
 
 
 def _artefacts(workspace: Workspace, named: set[tuple[Kind, str]]) -> Iterable[tuple[Garbage, float | None]]:

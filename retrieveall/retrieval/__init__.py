@@ -1,7 +1,7 @@
 """Retrieval: the index of each language and the examples that prompts are made of."""
 
 from retrieveall.retrieval.index import LanguageIndex, corpus_indexes, list_indexes, read_manifest
-from retrieveall.retrieval.manifest import IndexManifest, IndexOptions, index_digest
+from retrieveall.retrieval.manifest import IndexManifest, IndexOptions, corpus_parts, index_digest
 from retrieveall.retrieval.neighbourhood import DEFAULT_LAMBDA, DEFAULT_M, DEFAULT_N, M_MAX, N_MAX
 from retrieveall.retrieval.neighbours import TrainingNeighbours
 from retrieveall.retrieval.retriever import Retriever
@@ -20,6 +20,7 @@ __all__ = [
     "Retriever",
     "TrainingNeighbours",
     "corpus_indexes",
+    "corpus_parts",
     "index_digest",
     "list_indexes",
     "read_manifest",

@@ -117,6 +117,11 @@ class IndexManifest:
         )
 
 
+def corpus_parts(manifests: Mapping[str, IndexManifest]) -> dict[str, str]:
+    """Returns the digest of the corpus's own index by language, without what was taught."""
+    return {code: manifest.parts[0] for code, manifest in sorted(manifests.items())}
+
+
 def index_digest(*, language: str, corpus_digest: str, embedder_digest: str, options: IndexOptions) -> str:
     """Returns the digest of an index, known before it is built: what goes in decides what comes out."""
     return digest_json(

@@ -3,6 +3,8 @@
 from retrieveall.routing.centroid import CentroidScorer
 from retrieveall.routing.fit import fit_document_weight, fit_thresholds
 from retrieveall.routing.langid import LangidScorer
+from retrieveall.routing.learning import learn_from_indexes
+from retrieveall.routing.linear import LinearScorer, LinearWeights
 from retrieveall.routing.router import (
     ROUTERS,
     Routed,
@@ -21,6 +23,8 @@ __all__ = [
     "LangidScorer",
     "LanguageScorer",
     "LanguageScores",
+    "LinearScorer",
+    "LinearWeights",
     "RouteSettings",
     "Routed",
     "Router",
@@ -29,5 +33,6 @@ __all__ = [
     "VoteScorer",
     "fit_document_weight",
     "fit_thresholds",
+    "learn_from_indexes",
     "open_router",
 ]

@@ -15,13 +15,15 @@ from retrieveall.embedding.protocol import Vectors
 from retrieveall.retrieval.index import LanguageIndex
 from retrieveall.routing.centroid import DEFAULT_SAMPLES, CentroidScorer
 from retrieveall.routing.langid import LangidScorer
+from retrieveall.routing.learning import learn_from_indexes
+from retrieveall.routing.linear import LinearScorer, LinearWeights
 from retrieveall.routing.scorer import Floats, LanguageScorer
 from retrieveall.routing.vote import DEFAULT_K, VoteScorer
 from retrieveall.text.units import split_units
 from retrieveall.types import Route
 
-RouterName = Literal["vote", "centroid", "langid"]
-ROUTERS: tuple[RouterName, ...] = ("vote", "centroid", "langid")
+RouterName = Literal["linear", "vote", "centroid", "langid"]
+ROUTERS: tuple[RouterName, ...] = ("linear", "vote", "centroid", "langid")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +176,7 @@ def open_router(
     settings: RouteSettings | None = None,
     samples: int | None = DEFAULT_SAMPLES,
     neighbours: int = DEFAULT_K,
+    weights: LinearWeights | None = None,
 ) -> ScoringRouter:
     """Builds a router; where a language has no index every name falls back to `langid`.
 
@@ -184,11 +187,14 @@ def open_router(
         settings: Thresholds and weights, fitted for this back-end.
         samples: m of ``centroid``; None takes all sentences.
         neighbours: k of ``vote``.
+        weights: What ``linear`` has learned from these indexes; None learns it now.
 
     Raises:
         NotFoundError: There is neither an index nor a language.
     """
     complete = bool(indexes) and set(languages) <= set(indexes)
+    if name == "linear" and complete:
+        return ScoringRouter(LinearScorer(weights or learn_from_indexes(indexes)), settings)
     if name == "vote" and complete:
         return ScoringRouter(VoteScorer(indexes, k=neighbours), settings)
     if name == "centroid" and complete:

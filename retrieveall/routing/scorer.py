@@ -37,7 +37,7 @@ class LanguageScorer(Protocol):
     """A routing back-end; thread-safe.
 
     Attributes:
-        name: ``vote``, ``centroid`` or ``langid``.
+        name: ``linear``, ``vote``, ``centroid`` or ``langid``.
         languages: The pool's languages, sorted, L of them.
     """
 
