@@ -29,11 +29,17 @@ class Head:
         address: Of its dashboard, where jobs are submitted.
         gcs: What ``RAY_ADDRESS`` names.
         environment: For processes that shall talk to it.
+        process: Whose process group holds all of it.
     """
 
     address: str
     gcs: str
     environment: Mapping[str, str]
+    process: int
+
+    def kill(self) -> None:
+        """Takes it away as if its plug were pulled."""
+        os.killpg(self.process, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -66,10 +72,13 @@ def _started(folder: Path, cpus: int, environment: Mapping[str, str]) -> tuple[s
     """Starts it; again where a busy machine was too slow for Ray."""
     for _ in range(_STARTS):
         gcs, dashboard, *others = free_ports(7)
-        head = Head(
-            address=f"http://127.0.0.1:{dashboard}", gcs=f"127.0.0.1:{gcs}", environment=dict(environment)
-        )
         process = _start(folder, cpus, [gcs, dashboard, *others], environment)
+        head = Head(
+            address=f"http://127.0.0.1:{dashboard}",
+            gcs=f"127.0.0.1:{gcs}",
+            environment=dict(environment),
+            process=process.pid,
+        )
         if _is_up(process, head, folder / "log"):
             return process, head
         _end(process)

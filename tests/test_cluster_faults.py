@@ -1,4 +1,4 @@
-"""Three nodes on this machine: what a lost node or a killed driver leaves of a training and of a tagging.
+"""Three nodes on this machine: what a lost node, driver or head leaves of a training and of a tagging.
 
 docs/reliability.md lists these faults and their outcomes.
 """
@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ import pytest
 import ray
 
 from retrieveall.workspace import Workspace
-from tests.heads import REPOSITORY
+from tests.heads import REPOSITORY, local_head
 from tests.models import save_tiny_base
+from tests.processes import workers_below
+from tests.test_cli_submit import call, printed
 from tests.test_train_jobs_tag_corpus import request, rows_of, scores, spans, write_input
-from tests.test_train_jobs_train_adapters import break_corpus, make_workspace, specs
+from tests.test_train_jobs_train_adapters import break_corpus, has_checkpoint, make_workspace, specs
 from tests.workspaces import random_workspace
 from train_jobs.pool import PoolResources
 from train_jobs.tag_corpus import tag_corpus
@@ -68,9 +71,16 @@ class Nodes:
             patiently(lambda: self.cluster.add_node(num_cpus=1))
         self.cluster.wait_for_nodes()
 
-    def kill_one(self) -> None:
-        """Takes a worker away as if its plug were pulled."""
-        self.cluster.remove_node(sorted(self.cluster.worker_nodes, key=id)[0], allow_graceful=False)
+    def kill_one(self, title: str) -> bool:
+        """Takes the node away that has had such a process for longest; False where none has one."""
+        busy = {
+            process[0]: node
+            for node in self.cluster.worker_nodes
+            if (process := workers_below(node.all_processes["raylet"][0].process.pid, title))
+        }
+        if busy:
+            self.cluster.remove_node(busy[min(busy)], allow_graceful=False)
+        return bool(busy)
 
     def end(self) -> None:
         """Ends all of it."""
@@ -97,21 +107,19 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class Meanwhile(threading.Thread):
-    """Does something once a condition holds, while the test's own thread works; errors come with `join`."""
+    """Tries something again and again until it is done, while the test's own thread works."""
 
-    def __init__(self, condition: Callable[[], bool], action: Callable[[], None]) -> None:
+    def __init__(self, attempt: Callable[[], bool]) -> None:
         super().__init__(daemon=True)
-        self._condition, self._action = condition, action
-        self.acted = False
+        self._attempt = attempt
+        self.done = False
         self.start()
 
     def run(self) -> None:
         deadline_s = time.monotonic() + 600
-        while time.monotonic() < deadline_s and not self._condition():
+        while time.monotonic() < deadline_s and not self.done:
+            self.done = self._attempt()
             time.sleep(0.05)
-        if self._condition():
-            self._action()
-            self.acted = True
 
 
 def train(workspace: Workspace, base: str) -> TrainReport:
@@ -122,53 +130,70 @@ def adapters(report: TrainReport) -> dict[str, str | None]:
     return {outcome.language: outcome.adapter for outcome in report.outcomes}
 
 
-def test_six_languages_train_as_far_as_resources_reach_and_one_fails_alone(
-    nodes: Nodes, tmp_path: Path, base: str
-) -> None:
-    workspace = make_workspace(tmp_path, *SIX)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Six:
+    """What became of six languages, French with a broken corpus at first.
+
+    Attributes:
+        most: Runs that were under way at once.
+    """
+
+    workspace: Workspace
+    first: TrainReport
+    second: TrainReport
+    most: int
+
+
+@pytest.fixture(scope="module")
+def six(all_nodes: Nodes, base: str, tmp_path_factory: pytest.TempPathFactory) -> Six:
+    workspace = make_workspace(tmp_path_factory.mktemp("six"), *SIX)
     whole = break_corpus(workspace, "fr")
-    runs = [spec.run_name for spec in specs(workspace, base)[0] if spec.language != "fr"]
+    names = [spec.run_name for spec in specs(workspace, base)[0] if spec.language != "fr"]
     most = [0]
     ended = threading.Event()
 
     def count() -> bool:
-        started = {name for name in runs if name in workspace.runs.list()}
-        under_way = [name for name in started if not workspace.run(name).exists(RESULT)]
-        most[0] = max(most[0], len(under_way))
+        started = set(names) & set(workspace.runs.list())
+        most[0] = max(most[0], sum(not workspace.run(name).exists(RESULT) for name in started))
         return ended.is_set()
 
-    watch = Meanwhile(count, lambda: None)
+    watch = Meanwhile(count)
     first = train(workspace, base)
     ended.set()
     watch.join()
     workspace.store.child("corpora").write_bytes("sample/fr/train.parquet", whole)
-    second = train(workspace, base)
+    return Six(workspace=workspace, first=first, second=train(workspace, base), most=most[0])
 
-    failed = {outcome.language: outcome.error for outcome in first.outcomes if outcome.error}
+
+def test_six_languages_train_as_far_as_resources_reach_and_one_fails_alone(six: Six) -> None:
+    failed = {outcome.language: outcome.error for outcome in six.first.outcomes if outcome.error}
     assert list(failed) == ["fr"] and "arquet" in str(failed["fr"])
-    assert 2 <= most[0] <= NODES
-    assert [outcome.language for outcome in second.outcomes if not outcome.reused] == ["fr"]
-    assert set(workspace.releases.current().languages) == set(SIX)
-    kept = {language: adapter for language, adapter in adapters(first).items() if language != "fr"}
-    assert kept.items() <= adapters(second).items()
+    assert 2 <= six.most <= NODES
+    assert [outcome.language for outcome in six.second.outcomes if not outcome.reused] == ["fr"]
+    assert set(six.workspace.releases.current().languages) == set(SIX)
+    kept = {language: adapter for language, adapter in adapters(six.first).items() if language != "fr"}
+    assert kept.items() <= adapters(six.second).items()
 
 
-def test_a_node_lost_in_mid_training_changes_no_adapter(nodes: Nodes, tmp_path: Path, base: str) -> None:
+def test_a_node_lost_in_mid_training_changes_no_adapter(
+    nodes: Nodes, tmp_path: Path, base: str, six: Six
+) -> None:
     languages = ("de", "en", "ru")
-    undisturbed = train(make_workspace(tmp_path / "one", *languages), base)
-    workspace = make_workspace(tmp_path / "two", *languages)
-    names = [spec.run_name for spec in specs(workspace, base)[0]]
+    workspace = make_workspace(tmp_path, *languages)
+    runs = [workspace.run(spec.run_name) for spec in specs(workspace, base)[0]]
 
-    def has_checkpoints() -> bool:
-        return all(any("checkpoint" in file for file in workspace.run(name).list()) for name in names)
+    def kill() -> bool:
+        # of two runs on nodes of one CPU, one at least is not on the head
+        saved = [run for run in runs if has_checkpoint(run) and not run.exists(RESULT)]
+        return len(saved) >= 2 and nodes.kill_one("ray::RayTrainWorker")
 
-    loss = Meanwhile(has_checkpoints, nodes.kill_one)
+    loss = Meanwhile(kill)
     report = train(workspace, base)
     loss.join()
 
-    assert loss.acted
+    assert loss.done
     assert not [outcome.error for outcome in report.outcomes if outcome.error]
-    assert adapters(report) == adapters(undisturbed)
+    assert adapters(report).items() <= adapters(six.second).items()
     assert len(workspace.pool.list()) == len(languages)
 
 
@@ -200,11 +225,11 @@ def test_a_node_lost_in_mid_tagging_loses_no_row(
     nodes: Nodes, tagging: tuple[Workspace, Path, list[Any]], tmp_path: Path
 ) -> None:
     workspace, source, undisturbed = tagging
-    loss = Meanwhile(lambda: files_in(tmp_path / "out") >= 6, nodes.kill_one)
+    loss = Meanwhile(lambda: files_in(tmp_path / "out") >= 6 and nodes.kill_one("TagWorker"))
     tag_corpus(workspace, request(source, tmp_path / "out"), PoolResources(actors=NODES))
     loss.join()
 
-    assert loss.acted
+    assert loss.done
     check_rows(tmp_path / "out", undisturbed)
 
 
@@ -228,8 +253,36 @@ def test_a_killed_driver_is_followed_by_another_that_does_the_rest(
     check_rows(output, undisturbed)
 
 
+def test_a_lost_head_takes_its_job_along_and_the_same_command_does_the_rest(
+    tagging: tuple[Workspace, Path, list[Any]], tmp_path: Path
+) -> None:
+    workspace, source, undisturbed = tagging
+    output = tmp_path / "out"
+    command = ["tag", *tag_flags(source, output), "--actors", "2"]
+    with local_head() as head:
+        job = printed(head, workspace.uri, *command, "--no-follow")["job"]
+        deadline_s = time.monotonic() + 400
+        while files_in(output) < 6:
+            assert time.monotonic() < deadline_s, call(head, workspace.uri, "logs", job).stdout
+            time.sleep(0.05)
+        head.kill()
+    assert not (output / "summary.json").exists()
+    with local_head() as head:
+        again = call(head, workspace.uri, *command)
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"submitted as {job}" in again.stderr  # a new head knows nothing of the old one's jobs
+    assert json.loads((output / "summary.json").read_text())["reused_rows"] >= 4 * 6
+    check_rows(output, undisturbed)
+
+
 def start_tagging(nodes: Nodes, workspace: Workspace, source: Path, output: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "train_jobs.tag_corpus", "--workspace", workspace.uri, "--actors", "3"]
-    flags = ["--input", str(source), "--output", str(output), "--rows-per-fragment", "4"]
     environment = {**os.environ, "RAY_ADDRESS": nodes.cluster.address, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen([*command, *flags], env=environment, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [*command, *tag_flags(source, output)], env=environment, stdout=subprocess.DEVNULL
+    )
+
+
+def tag_flags(source: Path, output: Path) -> list[str]:
+    return ["--input", str(source), "--output", str(output), "--rows-per-fragment", "4"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from retrieveall.retrieval import IndexOptions, Retriever
 from retrieveall.retrieval.writing import IndexRequest, write_index
 from retrieveall.workspace import Workspace
 from tests.models import save_tiny_base
+from tests.processes import wait_for_worker
 from train_jobs.build_index import IndexOutcome, build_index
 from train_jobs.pool import PoolResources
 
@@ -46,9 +46,9 @@ def workspace_with(folder: Path, *languages: str, train: int = 90) -> Workspace:
     return workspace
 
 
-def build(workspace: Workspace, *languages: str, actors: int = 1) -> list[IndexOutcome]:
+def build(workspace: Workspace, *languages: str, spec: EmbedderSpec = SPEC) -> list[IndexOutcome]:
     keys = [CorpusKey(name="sample", language=language) for language in languages]
-    return build_index(workspace, keys, SPEC, OPTIONS, PoolResources(actors=actors))
+    return build_index(workspace, keys, spec, OPTIONS, PoolResources(actors=1))
 
 
 def contents(workspace: Workspace) -> dict[str, bytes]:
@@ -117,7 +117,7 @@ def test_an_embedder_with_weights_works_in_actors(tmp_path: Path) -> None:
 def test_killed_and_started_again_gives_the_same_index(tmp_path: Path, victim: str) -> None:
     whole = workspace_with(tmp_path / "whole", "en", train=1_500)
     half = workspace_with(tmp_path / "half", "en", train=1_500)
-    build(whole, "en")
+    build(whole, "en", spec=EmbedderSpec())
     job = start_job(tmp_path / "half")
     try:
         wait_for(job, half, "shard-00003.faiss")
@@ -127,7 +127,7 @@ def test_killed_and_started_again_gives_the_same_index(tmp_path: Path, victim: s
             assert not any(path.endswith("manifest.json") for path in contents(half))
             job = start_job(tmp_path / "half")
         else:
-            os.kill(worker_of(job), signal.SIGKILL)
+            os.kill(wait_for_worker(job, "MapBatches(work)"), signal.SIGKILL)
         assert job.wait(timeout=500) == 0
     finally:
         job.kill()
@@ -136,7 +136,7 @@ def test_killed_and_started_again_gives_the_same_index(tmp_path: Path, victim: s
 
 def start_job(folder: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "train_jobs.build_index", "--workspace", str(folder), "--actors", "1"]
-    sizes = ["--kind", "flat", "--rows-per-shard", "40", "--dimensions", "32"]
+    sizes = ["--kind", "flat", "--rows-per-shard", "40"]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     return subprocess.Popen([*command, *sizes], env=environment, stdout=subprocess.DEVNULL)
 
@@ -145,23 +145,3 @@ def wait_for(job: subprocess.Popen[bytes], workspace: Workspace, name: str) -> N
     while not any(file.path.endswith(name) for file in workspace.indexes.files()):
         assert job.poll() is None, "the job ended before it could be killed"
         time.sleep(0.02)
-
-
-def worker_of(job: subprocess.Popen[bytes]) -> int:
-    """Waits for a process of the job's own Ray that has a task in hand, known by its title and ancestry."""
-    while job.poll() is None:
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                at_work = b"MapBatches(work)" in (folder / "cmdline").read_bytes()
-                if at_work and job.pid in ancestors(int(folder.name)):
-                    return int(folder.name)
-    raise AssertionError("the job ended before a worker could be killed")
-
-
-def ancestors(process: int) -> set[int]:
-    found: set[int] = set()
-    while process > 1:
-        status = Path(f"/proc/{process}/stat").read_text()
-        process = int(status.rpartition(")")[2].split()[1])
-        found.add(process)
-    return found

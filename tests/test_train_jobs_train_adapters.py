@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from retrieveall.frozen import to_dict
 from retrieveall.lora.card import DevScores, LanguageData, check_card
 from retrieveall.lora.releases import Publication
 from retrieveall.models.digest import base_digest
+from retrieveall.storage import Store
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.cards import adapter_card
 from retrieveall.training.data import RenderConfig
@@ -27,6 +28,7 @@ from retrieveall.training.inputs import RunSpec, TrainingChoice, plan_specs
 from retrieveall.training.run import Measured
 from retrieveall.workspace import Workspace
 from tests.models import save_tiny_adapter, save_tiny_base, tiny_model
+from tests.processes import wait_for_worker
 from tests.stores import BASE, CORPUS, add_adapter, dev
 
 train_jobs = pytest.importorskip("train_jobs.train_adapters")
@@ -218,8 +220,7 @@ from tests.test_train_jobs_train_adapters import specs
 from train_jobs.train_adapters import Resources, train_adapters
 workspace = Workspace.open(sys.argv[1])
 with ray_running():
-    resources = Resources(max_failures=0, pack_size=int(sys.argv[3]))
-    report = train_adapters(workspace, specs(workspace, sys.argv[2]), resources)
+    report = train_adapters(workspace, specs(workspace, sys.argv[2]), Resources(pack_size=int(sys.argv[3])))
 print(json.dumps(report.to_dict()))
 """
 
@@ -255,7 +256,12 @@ def start(workspace: Workspace, base: Path, log: Path, pack_size: int = 1) -> su
 
 
 def trained(workspace: Workspace, base: Path, log: Path, pack_size: int = 1) -> dict[str, Any]:
-    printed, _ = start(workspace, base, log, pack_size).communicate(timeout=400)
+    return report_of(start(workspace, base, log, pack_size), log)
+
+
+def report_of(driver: subprocess.Popen[str], log: Path) -> dict[str, Any]:
+    """Waits for the driver's end and returns release and outcomes by language."""
+    printed, _ = driver.communicate(timeout=400)
     assert printed, log.read_text()[-2000:]
     report = json.loads(printed.splitlines()[-1])
     return {"release": report["release"], **{one["language"]: one for one in report["outcomes"]}}
@@ -266,51 +272,81 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_base(tmp_path_factory.mktemp("base"))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mended:
+    """What became of German and English, trained packed, with the German corpus broken at first."""
+
+    workspace: Workspace
+    first: dict[str, Any]
+    second: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def mended(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Mended:
+    folder = tmp_path_factory.mktemp("mended")
+    workspace = make_workspace(folder, "de", "en")
+    whole = break_corpus(workspace, "de")
+    first = trained(workspace, base, folder / "first.log", pack_size=8)
+    workspace.store.child("corpora").write_bytes("sample/de/train.parquet", whole)
+    return Mended(
+        workspace=workspace, first=first, second=trained(workspace, base, folder / "second.log", pack_size=8)
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("pack_size", [1, 8])
-def test_one_language_fails_alone_and_only_it_is_trained_again(
-    pack_size: int, tmp_path: Path, base: Path
-) -> None:
-    workspace = make_workspace(tmp_path, "de", "en")
-    whole = break_corpus(workspace, "de")
-    first = trained(workspace, base, tmp_path / "first.log", pack_size)
-    workspace.store.child("corpora").write_bytes("sample/de/train.parquet", whole)
-    second = trained(workspace, base, tmp_path / "second.log")
-
+def test_one_language_of_a_pack_fails_alone_and_only_it_is_trained_again(mended: Mended) -> None:
+    first, second = mended.first, mended.second
     assert first["en"]["adapter"] and not first["en"]["error"]
     assert first["de"]["adapter"] is None and "arquet" in first["de"]["error"]
     assert first["release"] == 1
     assert second["en"]["reused"] and second["en"]["adapter"] == first["en"]["adapter"]
     assert second["de"]["adapter"] and not second["de"]["reused"]
-    assert set(workspace.releases.current().languages) == {"de", "en"}
-    assert not [name for name in workspace.runs.list() if name.startswith("pack-")]
+    assert set(mended.workspace.releases.current().languages) == {"de", "en"}
+    assert not [name for name in mended.workspace.runs.list() if name.startswith("pack-")]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("languages", [("en",), ("de", "en")], ids=["alone", "packed"])
-def test_a_killed_driver_goes_on_to_the_same_adapters(
-    languages: tuple[str, ...], tmp_path: Path, base: Path
+@pytest.mark.parametrize(
+    ("languages", "victim"),
+    [(("en",), "driver"), (("de", "en"), "driver"), (("en",), "worker")],
+    ids=["driver-alone", "driver-packed", "worker"],
+)
+def test_a_killed_process_changes_no_adapter(
+    languages: tuple[str, ...], victim: str, tmp_path: Path, base: Path, mended: Mended
 ) -> None:
     size = len(languages)
-    whole = trained(make_workspace(tmp_path / "one", *languages), base, tmp_path / "whole.log", size)
-    workspace = make_workspace(tmp_path / "two", *languages)
+    workspace = make_workspace(tmp_path, *languages)
     (wanted,) = specs(workspace, str(base))
-    run = workspace.run(train_jobs.pack_name(wanted))
     driver = start(workspace, base, tmp_path / "killed.log", size)
-    while driver.poll() is None and not any("checkpoint" in name for name in run.list()):
-        time.sleep(0.05)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    assert driver.stdout is not None
-    driver.stdout.close()
-    killed_early = not workspace.run(wanted[0].run_name).exists(train_jobs.RESULT)
-    again = trained(workspace, base, tmp_path / "again.log", size)
+    try:
+        wait_for_checkpoint(driver, workspace.run(train_jobs.pack_name(wanted)))
+        if victim == "worker":
+            os.kill(wait_for_worker(driver, "ray::RayTrainWorker"), signal.SIGKILL)
+            assert not any(file.path.endswith(train_jobs.ENDINGS) for file in workspace.runs.files())
+            again = report_of(driver, tmp_path / "killed.log")
+        else:
+            driver.kill()
+            driver.communicate()
+            assert not workspace.run(wanted[0].run_name).exists(train_jobs.RESULT)
+            again = trained(workspace, base, tmp_path / "again.log", size)
+            assert "Failed to query" not in (tmp_path / "again.log").read_text()
+    finally:
+        driver.kill()
 
-    assert killed_early
+    # neither the kill nor the pack makes a difference
     for language in languages:
-        assert again[language]["adapter"] == whole[language]["adapter"]
+        assert again[language]["adapter"] == mended.second[language]["adapter"]
         assert not again[language]["reused"]
     assert len(workspace.pool.list()) == size
-    assert "Failed to query" not in (tmp_path / "again.log").read_text()
+
+
+def has_checkpoint(run: Store) -> bool:
+    return any(name.startswith("checkpoint_") and run.is_folder(name) for name in run.list())
+
+
+def wait_for_checkpoint(driver: subprocess.Popen[str], run: Store) -> None:
+    while not has_checkpoint(run):
+        assert driver.poll() is None, "the job ended before it could be killed"
+        time.sleep(0.05)
