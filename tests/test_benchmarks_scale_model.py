@@ -38,16 +38,16 @@ def test_the_page_shows_what_the_script_computes(model: Any, results: Path) -> N
 
 def test_more_languages_cost_a_vote_more_and_the_others_hardly(model: Any, results: Path) -> None:
     units = model.Units.read(results)
-    six = units.tag_at(units.voted_languages, "vote")
+    six = units.tag_at(units.routed_languages, "vote")
 
-    assert six == pytest.approx(units.tag_s)
+    assert six == pytest.approx(units.rest_s + units.vote_s)
     assert units.tag_at(1000, "vote") - six == pytest.approx(
-        (1000 - units.voted_languages) * units.vote_s / units.voted_languages
+        (1000 - units.routed_languages) * units.vote_s / units.routed_languages
     )
     for router in ("linear", "centroid"):
         assert units.tag_at(6, router) < units.tag_at(1000, router) < 1.2 * six
     half = units.tag_at(units.vote_equals_the_rest_at(), "vote")
-    assert half == pytest.approx(2 * (units.tag_s - units.vote_s), rel=0.01)
+    assert half == pytest.approx(2 * units.rest_s, rel=0.01)
 
 
 def test_flat_indexes_take_four_bytes_a_dimension_and_the_others_more(model: Any) -> None:
