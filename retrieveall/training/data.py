@@ -275,20 +275,31 @@ def collate(rows: Sequence[DecidedRow], pad_id: int) -> Batch:
     )
 
 
-def passes(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Groups rows of close lengths, longest first, for one forward and backward pass each.
+def passes(lengths: Sequence[int], max_tokens: int, pass_cost: int) -> list[list[int]]:
+    """Cuts rows into passes, forward and backward, such that padding and passes together cost least.
 
     Args:
         lengths: Tokens of each row.
         max_tokens: Most tokens of a pass, padding counted; one row alone may have more.
+        pass_cost: As many tokens as one more pass costs.
 
     Returns:
-        Row indices of each pass, each in ascending order.
+        Row indices of each pass, each in ascending order: rows of close lengths, the longest first.
     """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    cheapest = [(0, 0)]  # of the first n rows, all n: the cost, and the first row of the last pass
+    for end in range(1, len(order) + 1):
+        options = []
+        for start in reversed(range(end)):
+            tokens = (end - start) * lengths[order[start]]
+            if options and tokens > max_tokens:
+                break
+            options.append((cheapest[start][0] + tokens + pass_cost, start))
+        cheapest.append(min(options))
     groups: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= max_tokens:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return [sorted(group) for group in groups]
+    end = len(order)
+    while end:
+        start = cheapest[end][1]
+        groups.append(sorted(order[start:end]))
+        end = start
+    return groups[::-1]

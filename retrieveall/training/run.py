@@ -127,6 +127,11 @@ class Device:
         """Padded tokens of one training pass that keep it busy."""
         return 16_384 if self.name == "cuda" else 2048
 
+    @property
+    def pass_cost(self) -> int:
+        """As many tokens as one more pass costs: measured on a CPU; on a GPU passes are as few as can be."""
+        return self.pass_tokens if self.name == "cuda" else 48
+
 
 def train_pack(
     base_model: str,
@@ -156,7 +161,13 @@ def train_pack(
     """
     torch.set_num_threads(device.threads)
     base = open_base(base_model, dtype=device.dtype, device=device.name)
-    shared = SharedBase(base.model, base.codec, pad_id=base.pad_id, pass_tokens=device.pass_tokens)
+    shared = SharedBase(
+        base.model,
+        base.codec,
+        pad_id=base.pad_id,
+        pass_tokens=device.pass_tokens,
+        pass_cost=device.pass_cost,
+    )
     begun = {name: _begun(shared, task, rank, world_size) for name, task in tasks.items()}
     trainings = {name: one for name, one in begun.items() if isinstance(one, AdapterTraining)}
     if trainings:
