@@ -157,6 +157,7 @@ class Decoder:
             pad_id=0,
             device=self._device,
             kv_bytes=_KV_BYTES,
+            prompt_tokens=_MAX_PREFILL_TOKENS,
             follow=self._follow,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -25,7 +24,6 @@ from retrieveall.training.data import (
     drop_examples,
     epoch_batches,
     fits_budget,
-    passes,
     render_row,
     teach_row,
 )
@@ -198,43 +196,6 @@ def test_decisions_stand_before_their_tokens_and_the_rest_is_forced(texts: list[
             automaton.advance(token)
         assert automaton.finished
     assert batch.owners.tolist() == [index for index, steps in at.items() for _ in steps]
-
-
-@given(
-    lengths=st.lists(st.integers(1, 60), max_size=40),
-    max_tokens=st.integers(1, 200),
-    pass_cost=st.integers(0, 300),
-)
-def test_passes_hold_each_row_once_within_their_tokens(
-    lengths: list[int], max_tokens: int, pass_cost: int
-) -> None:
-    found = passes(lengths, max_tokens, pass_cost)
-    assert sorted(index for chosen in found for index in chosen) == list(range(len(lengths)))
-    for chosen in found:
-        assert chosen == sorted(chosen)
-        assert len(chosen) == 1 or len(chosen) * max(lengths[index] for index in chosen) <= max_tokens
-    longest = [max(lengths[index] for index in chosen) for chosen in found]
-    assert longest == sorted(longest, reverse=True)
-
-
-@given(
-    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=9),
-    max_tokens=st.integers(1, 120),
-    pass_cost=st.integers(0, 100),
-)
-def test_passes_cost_no_more_than_any_other_cut(lengths: list[int], max_tokens: int, pass_cost: int) -> None:
-    def cuts(rest: list[int]) -> Iterator[list[list[int]]]:
-        if not rest:
-            yield []
-        for size in range(1, len(rest) + 1):
-            if size == 1 or size * rest[0] <= max_tokens:
-                yield from ([rest[:size], *others] for others in cuts(rest[size:]))
-
-    def cost(groups: list[list[int]]) -> int:
-        return sum(len(group) * max(group) + pass_cost for group in groups)
-
-    found = [[lengths[index] for index in chosen] for chosen in passes(lengths, max_tokens, pass_cost)]
-    assert cost(found) == min(map(cost, cuts(sorted(lengths, reverse=True))))
 
 
 def test_a_renamed_row_is_a_row_of_other_names() -> None:

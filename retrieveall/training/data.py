@@ -273,33 +273,3 @@ def collate(rows: Sequence[DecidedRow], pad_id: int) -> Batch:
         allowed_NK=padded_ids(allowed) if allowed else torch.zeros(0, 1, dtype=torch.long),
         chosen_N=torch.tensor([one for row in rows for one in row.chosen], dtype=torch.long),
     )
-
-
-def passes(lengths: Sequence[int], max_tokens: int, pass_cost: int) -> list[list[int]]:
-    """Cuts rows into passes, forward and backward, such that padding and passes together cost least.
-
-    Args:
-        lengths: Tokens of each row.
-        max_tokens: Most tokens of a pass, padding counted; one row alone may have more.
-        pass_cost: As many tokens as one more pass costs.
-
-    Returns:
-        Row indices of each pass, each in ascending order: rows of close lengths, the longest first.
-    """
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    cheapest = [(0, 0)]  # of the first n rows, all n: the cost, and the first row of the last pass
-    for end in range(1, len(order) + 1):
-        options = []
-        for start in reversed(range(end)):
-            tokens = (end - start) * lengths[order[start]]
-            if options and tokens > max_tokens:
-                break
-            options.append((cheapest[start][0] + tokens + pass_cost, start))
-        cheapest.append(min(options))
-    groups: list[list[int]] = []
-    end = len(order)
-    while end:
-        start = cheapest[end][1]
-        groups.append(sorted(order[start:end]))
-        end = start
-    return groups[::-1]

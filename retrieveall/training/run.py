@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from retrieveall.engine.passes import pass_cost
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
 from retrieveall.errors import RetrieveAllError
 from retrieveall.evaluation.score import Score
@@ -129,8 +130,8 @@ class Device:
 
     @property
     def pass_cost(self) -> int:
-        """As many tokens as one more pass costs: measured on a CPU; on a GPU passes are as few as can be."""
-        return self.pass_tokens if self.name == "cuda" else 48
+        """As many tokens as one more pass costs."""
+        return pass_cost(self.name, self.pass_tokens)
 
 
 def train_pack(

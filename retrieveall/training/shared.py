@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from retrieveall.engine.head import AllowedScorer
+from retrieveall.engine.passes import passes
 from retrieveall.errors import ConfigError
 from retrieveall.lora.layers import attach_lora
 from retrieveall.lora.trained import TrainedLora, TrainingPlan
 from retrieveall.prompting.codec import PromptCodec
-from retrieveall.training.data import Batch, DecidedRow, collate, passes
+from retrieveall.training.data import Batch, DecidedRow, collate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
