@@ -30,7 +30,7 @@ def hidden(model: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_all_but_keys_and_values_is_narrowed(architecture: Architecture) -> None:
-    model = exact_model(architecture)
+    model: Any = exact_model(architecture)
     attach_lora(model, skip=model.get_output_embeddings())
     names = {module: name for name, module in model.base_model.named_modules()}
     found = {names[module] for module in LastLayer(model.base_model).narrowed}

@@ -35,7 +35,7 @@ def passes(lengths: Sequence[int], max_tokens: int, cost: int) -> list[list[int]
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     cheapest = [(0, 0)]  # of the first n rows, all n: what they cost, and where the last pass begins
     for end in range(1, len(order) + 1):
-        options = []
+        options: list[tuple[int, int]] = []
         for start in reversed(range(end)):
             tokens = (end - start) * lengths[order[start]]
             if options and tokens > max_tokens:
