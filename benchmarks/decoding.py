@@ -157,6 +157,7 @@ class Decoder:
             pad_id=0,
             device=self._device,
             kv_bytes=_KV_BYTES,
+            prompt_tokens=_MAX_PREFILL_TOKENS,
             follow=self._follow,
         )
 
@@ -181,6 +182,7 @@ class Decoder:
                 self._leave(numbers, done)
             seconds[0] += joined - began
             seconds[1] += time.perf_counter() - joined
+        self._let_go()
         return Decoded(
             lines=[row.automaton for row in done],
             row_passes=sum(row.forward_passes for row in done),
@@ -206,6 +208,12 @@ class Decoder:
     def _leave(self, numbers: dict[int, int], done: list[Any]) -> None:
         for row in self._batch.leave():
             done[numbers[id(row.ticket.row)]] = row
+
+    def _let_go(self) -> None:
+        """Leaves no plan behind for whatever the model runs next."""
+        self._followed = ()
+        if self._switch is not None:
+            self._switch.plan = None
 
     def _follow(self, rows: Sequence[LiveRow]) -> None:
         if self._switch is None or tuple(rows) == self._followed:

@@ -96,6 +96,7 @@ def measure(name: str, rows: int, arguments: argparse.Namespace) -> dict[str, An
             "rows_of_each": rows,
             "row_tokens": lengths,
             "pass_tokens": Device().pass_tokens,
+            "pass_cost": Device().pass_cost,
             "peft": peft.__version__,
         },
     )
@@ -116,7 +117,9 @@ class Ours:
 
     def __init__(self, shape: Shape, rows: int) -> None:
         model: Any = tiny_model("llama", dtype=shape.dtype, **shape.config)
-        self._base = SharedBase(model, None, pad_id=_PAD_ID, pass_tokens=Device().pass_tokens)
+        self._base = SharedBase(
+            model, None, pad_id=_PAD_ID, pass_tokens=Device().pass_tokens, pass_cost=Device().pass_cost
+        )
         self.portions = [self._portion(shape, rows, number) for number in range(LANGUAGES)]
         self._movers = [Mover(portion.adapter.parameters) for portion in self.portions]
 
@@ -186,13 +189,14 @@ class PeftStep:
 
     def _backward(self) -> None:
         batch = collate(self._portion.rows, _PAD_ID)
-        states = self._scorer.states(
-            batch.columns,
+        body = self._model.get_base_model().base_model  # all of it: the scorer would narrow the last layer
+        hidden = body(
             input_ids=batch.ids_BT,
             attention_mask=batch.mask_BT,
             position_ids=batch.positions_BT,
             use_cache=False,
-        )
+        ).last_hidden_state
+        states = hidden[:, -batch.columns :]
         logprobs_NK = self._scorer.logprobs(states.flatten(0, 1)[batch.places_N], batch.allowed_NK)
         (-logprobs_NK.gather(1, batch.chosen_N[:, None]).mean()).backward()
 

@@ -24,7 +24,6 @@ from retrieveall.training.data import (
     drop_examples,
     epoch_batches,
     fits_budget,
-    passes,
     render_row,
     teach_row,
 )
@@ -197,17 +196,6 @@ def test_decisions_stand_before_their_tokens_and_the_rest_is_forced(texts: list[
             automaton.advance(token)
         assert automaton.finished
     assert batch.owners.tolist() == [index for index, steps in at.items() for _ in steps]
-
-
-@given(lengths=st.lists(st.integers(1, 60), max_size=40), max_tokens=st.integers(1, 200))
-def test_passes_hold_each_row_once_within_their_tokens(lengths: list[int], max_tokens: int) -> None:
-    found = passes(lengths, max_tokens)
-    assert sorted(index for chosen in found for index in chosen) == list(range(len(lengths)))
-    for chosen in found:
-        assert chosen == sorted(chosen)
-        assert len(chosen) == 1 or len(chosen) * max(lengths[index] for index in chosen) <= max_tokens
-    longest = [max(lengths[index] for index in chosen) for chosen in found]
-    assert longest == sorted(longest, reverse=True)
 
 
 def test_a_renamed_row_is_a_row_of_other_names() -> None:

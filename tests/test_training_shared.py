@@ -126,4 +126,4 @@ def test_a_base_without_linear_layers_is_refused() -> None:
     for layer in model.model.layers:
         layer.self_attn, layer.mlp = nn.Identity(), nn.Identity()
     with pytest.raises(ConfigError, match="no linear layers"):
-        SharedBase(model, PromptCodec(tiny_tokenizer()), pad_id=0, pass_tokens=100)
+        SharedBase(model, PromptCodec(tiny_tokenizer()), pad_id=0, pass_tokens=100, pass_cost=32)

@@ -38,6 +38,7 @@ def make_base(model: Any = None, *, pass_tokens: int = 512) -> SharedBase:
         PromptCodec(tokenizer),
         pad_id=tokenizer.pad_token_id,
         pass_tokens=pass_tokens,
+        pass_cost=32,
     )
 
 

@@ -1,11 +1,11 @@
 """The rows under way: they join and leave at token steps, and each is decoded greedily to its line's end.
 
-A row joins with one pass over its prompt. Every later step feeds each row the token it chose last,
-with tokens that the grammar then forced, so that most forced tokens cost no pass of their own. Behind
-them a row feeds a draft: the line as it would go on if the row's guess were right. One pass then answers
-for every draft token whether the model would have chosen it; the first that it would not ends the
-draft, and its columns of the cache are written again later. So greedy output stays what it is. Adapters
-whose drafts are seldom right pause them.
+A row joins with one pass over its prompt, together with rows of near lengths. Every later step feeds each
+row the token it chose last, with tokens that the grammar then forced, so that most forced tokens cost no
+pass of their own. Behind them a row feeds a draft: the line as it would go on if the row's guess were
+right. One pass then answers for every draft token whether the model would have chosen it; the first that
+it would not ends the draft, and its columns of the cache are written again later. So greedy output stays
+what it is. Adapters whose drafts are seldom right pause them.
 
 Shorter feeds of a step are padded on the left. Row i stands in slot i of the cache; when one leaves,
 the last one takes its slot.
@@ -27,6 +27,7 @@ from retrieveall.engine.drafting import DraftAccounts
 from retrieveall.engine.head import AllowedScorer
 from retrieveall.engine.kv_cache import TRASH, KvLimit, SlotCache
 from retrieveall.engine.masks import AttentionMasks
+from retrieveall.engine.passes import pass_cost, passes
 from retrieveall.engine.protocol import Decoded
 from retrieveall.engine.waiting import Ticket
 from retrieveall.errors import InputError, RetrieveAllError
@@ -168,6 +169,7 @@ class RunningBatch:
         pad_id: Any token; padding is masked.
         device: The model's device.
         kv_bytes: Most bytes of the model's memory of all rows.
+        prompt_tokens: Most tokens of a pass over prompts, padding counted.
         follow: Called with the rows of a forward pass, in their order, before it.
 
     Attributes:
@@ -183,11 +185,12 @@ class RunningBatch:
         pad_id: int,
         device: torch.device,
         kv_bytes: int,
+        prompt_tokens: int,
         follow: Callable[[Sequence[LiveRow]], None],
     ) -> None:
         self.rows: list[LiveRow] = []
         self._scorer, self._masks, self._pad_id, self._device = scorer, masks, pad_id, device
-        self._follow = follow
+        self._follow, self._prompt_tokens = follow, prompt_tokens
         self._drafting = DraftAccounts()
         self._cache = SlotCache()
         self.limit: KvLimit = self._measured(kv_bytes)
@@ -203,15 +206,21 @@ class RunningBatch:
         """No row under way will have more tokens."""
         return max((row.most_tokens for row in self.rows), default=0)
 
-    def join(self, rows: Sequence[LiveRow]) -> None:
-        """Takes rows in: one pass over their prompts, and their first choices."""
-        first_slot = len(self.rows)
-        for row in rows:
-            if row.guess and not self._drafting.admits(row.ticket.row.adapters):
-                row.guess = ()
-        self.rows += rows
-        self._cache.reserve(len(self.rows), self.most_tokens, live=first_slot)
-        self._feed(rows, first_slot, limit=None, draft_tokens=_JOIN_DRAFT_TOKENS)
+    def join(self, rows: Sequence[LiveRow]) -> int:
+        """Takes rows in: passes over their prompts, whose number is returned, and their first choices."""
+        live = len(self.rows)
+        cost = pass_cost(self._device.type, self._prompt_tokens)
+        cut = passes([len(row.unseen) for row in rows], self._prompt_tokens, cost)
+        self.rows += [rows[number] for chosen in cut for number in chosen]
+        self._cache.reserve(len(self.rows), self.most_tokens, live=live)
+        for chosen in cut:
+            together = self.rows[live : live + len(chosen)]
+            for row in together:
+                if row.guess and not self._drafting.admits(row.ticket.row.adapters):
+                    row.guess = ()
+            self._feed(together, live, limit=None, draft_tokens=_JOIN_DRAFT_TOKENS)
+            live += len(chosen)
+        return len(cut)
 
     def step(self) -> None:
         """Feeds every row unseen tokens and lets those choose that have seen all of theirs."""
@@ -220,10 +229,6 @@ class RunningBatch:
     def leave(self) -> list[LiveRow]:
         """Drops and returns the rows that need no further steps."""
         left = [row for row in self.rows if not row.is_live]
-        for row in left:
-            self._drafting.note(
-                row.ticket.row.adapters, drafted=row.drafted_tokens, accepted=row.accepted_tokens
-            )
         for slot in reversed(range(len(self.rows))):
             if not self.rows[slot].is_live:
                 last = self.rows.pop()
@@ -268,11 +273,15 @@ class RunningBatch:
         for row, questions in zip(rows, asked, strict=True):
             if not questions:
                 continue
+            accepted = row.accepted_tokens
             try:
                 row.settle(list(islice(answers, len(questions))))
             except RetrieveAllError as error:
                 row.is_gone = True
                 row.ticket.fail(error)
+            if drafted := len(row.draft[:-1]):
+                accepted = row.accepted_tokens - accepted
+                self._drafting.note(row.ticket.row.adapters, drafted=drafted, accepted=accepted)
 
     def _inputs(
         self, starts: Sequence[int], feeds: Sequence[Sequence[int]], first_slot: int

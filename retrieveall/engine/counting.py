@@ -23,10 +23,10 @@ class EngineCounters:
         with self._lock:
             self._batches += 1
 
-    def forward_pass(self) -> None:
-        """Counts one forward pass of the model, whatever number of rows it held."""
+    def forward_passes(self, passes: int) -> None:
+        """Counts forward passes of the model, whatever number of rows they held."""
         with self._lock:
-            self._forward_passes += 1
+            self._forward_passes += passes
 
     def drafts(self, drafted: int, accepted: int) -> None:
         """Counts draft tokens that were tried, and those of them that were chosen."""

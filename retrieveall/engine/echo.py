@@ -61,7 +61,7 @@ class EchoEngine:
             self._counters.batch()
             lines = [(ticket, self._line(ticket)) for ticket in tickets]
             for step in range(max(len(line) for _, line in lines)):
-                self._counters.forward_pass()
+                self._counters.forward_passes(1)
                 if self._sleep_s_per_step:
                     time.sleep(self._sleep_s_per_step)
                 for ticket, line in lines:

@@ -14,6 +14,8 @@ import torch
 from torch.nn.functional import embedding
 from torch.nn.utils.rnn import pad_sequence
 
+from retrieveall.engine.last_layer import LastLayer
+
 _PROBE_TOKENS = 8
 
 
@@ -32,6 +34,7 @@ class AllowedScorer:
         self._bias_V = getattr(head, "bias", None)
         if not self._head_is_linear():
             self._weight_VD = None
+        self._last_layer = LastLayer(self._body)
 
     @property
     def skips_vocabulary(self) -> bool:
@@ -52,11 +55,12 @@ class AllowedScorer:
 
     def states(self, columns: int, **inputs: Any) -> torch.Tensor:
         """Runs the model and returns what `logprobs` needs of its last columns: (N, columns, D or V)."""
-        if self._weight_VD is None:
-            logits: torch.Tensor = self._model(**inputs, logits_to_keep=columns).logits
-            return logits[:, -columns:]
-        hidden: torch.Tensor = self._body(**inputs).last_hidden_state
-        return hidden[:, -columns:]
+        with self._last_layer.only(columns):
+            if self._weight_VD is None:
+                logits: torch.Tensor = self._model(**inputs, logits_to_keep=columns).logits
+                return logits[:, -columns:]
+            hidden: torch.Tensor = self._body(**inputs).last_hidden_state
+            return hidden[:, -columns:]
 
     def choose(self, states: torch.Tensor, allowed: Sequence[Sequence[int]]) -> tuple[list[int], list[float]]:
         """Chooses each row's most probable allowed token, the one with the smallest id on a tie.

@@ -148,6 +148,7 @@ class TransformersEngine:
             pad_id=base.pad_id,
             device=self._device,
             kv_bytes=self._budget.kv_bytes,
+            prompt_tokens=config.max_prefill_tokens,
             follow=self._follow,
         )
         self._stacks = AdapterStacks(self._budget.stack_bytes)
@@ -241,13 +242,12 @@ class TransformersEngine:
         """Lets rows join, then moves all rows on by one step."""
         if joining:
             self._counters.batch()
-            self._running.join(joining)
-            self._counters.forward_pass()
+            self._counters.forward_passes(self._running.join(joining))
             self._note_join()
         self._finish_done()
         if self._running.rows:
             self._running.step()
-            self._counters.forward_pass()
+            self._counters.forward_passes(1)
             self._finish_done()
 
     def _finish_done(self) -> None:

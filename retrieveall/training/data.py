@@ -273,22 +273,3 @@ def collate(rows: Sequence[DecidedRow], pad_id: int) -> Batch:
         allowed_NK=padded_ids(allowed) if allowed else torch.zeros(0, 1, dtype=torch.long),
         chosen_N=torch.tensor([one for row in rows for one in row.chosen], dtype=torch.long),
     )
-
-
-def passes(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Groups rows of close lengths, longest first, for one forward and backward pass each.
-
-    Args:
-        lengths: Tokens of each row.
-        max_tokens: Most tokens of a pass, padding counted; one row alone may have more.
-
-    Returns:
-        Row indices of each pass, each in ascending order.
-    """
-    groups: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= max_tokens:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return [sorted(group) for group in groups]

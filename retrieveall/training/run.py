@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from retrieveall.engine.passes import pass_cost
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
 from retrieveall.errors import RetrieveAllError
 from retrieveall.evaluation.score import Score
@@ -127,6 +128,11 @@ class Device:
         """Padded tokens of one training pass that keep it busy."""
         return 16_384 if self.name == "cuda" else 2048
 
+    @property
+    def pass_cost(self) -> int:
+        """As many tokens as one more pass costs."""
+        return pass_cost(self.name, self.pass_tokens)
+
 
 def train_pack(
     base_model: str,
@@ -156,7 +162,13 @@ def train_pack(
     """
     torch.set_num_threads(device.threads)
     base = open_base(base_model, dtype=device.dtype, device=device.name)
-    shared = SharedBase(base.model, base.codec, pad_id=base.pad_id, pass_tokens=device.pass_tokens)
+    shared = SharedBase(
+        base.model,
+        base.codec,
+        pad_id=base.pad_id,
+        pass_tokens=device.pass_tokens,
+        pass_cost=device.pass_cost,
+    )
     begun = {name: _begun(shared, task, rank, world_size) for name, task in tasks.items()}
     trainings = {name: one for name, one in begun.items() if isinstance(one, AdapterTraining)}
     if trainings:

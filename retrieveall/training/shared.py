@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from retrieveall.engine.head import AllowedScorer
+from retrieveall.engine.passes import passes
 from retrieveall.errors import ConfigError
 from retrieveall.lora.layers import attach_lora
 from retrieveall.lora.trained import TrainedLora, TrainingPlan
 from retrieveall.prompting.codec import PromptCodec
-from retrieveall.training.data import Batch, DecidedRow, collate, passes
+from retrieveall.training.data import Batch, DecidedRow, collate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,7 @@ class SharedBase:
         codec: Its codec.
         pad_id: Padding token id.
         pass_tokens: Most tokens of one forward pass, padding counted.
+        pass_cost: As many tokens as one more pass costs.
 
     Attributes:
         codec: Its codec.
@@ -58,10 +60,12 @@ class SharedBase:
         ConfigError: The model has no linear layer that could carry an adapter.
     """
 
-    def __init__(self, model: Any, codec: PromptCodec, *, pad_id: int, pass_tokens: int) -> None:
+    def __init__(
+        self, model: Any, codec: PromptCodec, *, pad_id: int, pass_tokens: int, pass_cost: int
+    ) -> None:
         self.model = model.requires_grad_(False).eval()
         self.codec = codec
-        self._pad_id, self._pass_tokens = pad_id, pass_tokens
+        self._pad_id, self._pass_tokens, self._pass_cost = pad_id, pass_tokens, pass_cost
         self._switch, self.shapes = attach_lora(model, skip=model.get_output_embeddings())
         if not self.shapes:
             raise ConfigError(
@@ -92,7 +96,7 @@ class SharedBase:
         rows = [row for portion in portions for row in portion.rows]
         weights = [weight for portion in portions for weight in portion.weights]
         losses = [0.0] * len(portions)
-        for chosen in passes([len(row) for row in rows], self._pass_tokens):
+        for chosen in self._passes(rows):
             mine = [owners[index] for index in chosen]
             parts = [(portions[number].adapter, len(list(same))) for number, same in groupby(mine)]
             nats_B = self._nats(collate([rows[index] for index in chosen], self._pad_id), parts)
@@ -105,9 +109,11 @@ class SharedBase:
     @torch.no_grad()
     def nats(self, adapter: TrainedLora, rows: Sequence[DecidedRow]) -> float:
         """Returns the sum of the rows' nats with one adapter."""
-        groups = passes([len(row) for row in rows], self._pass_tokens)
-        batches = [collate([rows[index] for index in chosen], self._pad_id) for chosen in groups]
+        batches = [collate([rows[index] for index in chosen], self._pad_id) for chosen in self._passes(rows)]
         return sum(float(self._nats(b, [(adapter, len(b.ids_BT))]).sum()) for b in batches)
+
+    def _passes(self, rows: Sequence[DecidedRow]) -> list[list[int]]:
+        return passes([len(row) for row in rows], self._pass_tokens, self._pass_cost)
 
     def _nats(self, batch: Batch, parts: Sequence[tuple[TrainedLora, int]]) -> Tensor:
         """Returns (B,), the nats of each row's decisions, 0 where it has none."""

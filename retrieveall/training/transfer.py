@@ -180,7 +180,11 @@ class _Analysis:
         torch.set_num_threads(device.threads)
         opened = open_base(self._card.base_model, dtype=device.dtype, device=device.name)
         self._base = SharedBase(
-            opened.model, opened.codec, pad_id=opened.pad_id, pass_tokens=device.pass_tokens
+            opened.model,
+            opened.codec,
+            pad_id=opened.pad_id,
+            pass_tokens=device.pass_tokens,
+            pass_cost=device.pass_cost,
         )
         self._adapter = self._opened(choice.adapter)
 
