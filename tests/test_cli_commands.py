@@ -156,6 +156,15 @@ def test_adapter_references_are_checked(tmp_path: Path, source: Path, reference:
         run(tmp_path / "w", "adapters", "pin", reference)
 
 
+def test_a_report_that_could_not_be_written_is_refused_before_the_evaluation(
+    tmp_path: Path, source: Path
+) -> None:
+    workspace = tmp_path / "workspace"
+    import_corpus(workspace, source)
+    with pytest.raises(InputError, match="report name 'de,en' was given"):  # there is no release either
+        run(workspace, "eval", "--name", "de,en")
+
+
 def test_a_pack_of_languages_cannot_have_several_workers(tmp_path: Path, source: Path) -> None:
     import_corpus(tmp_path / "w", source)
     with pytest.raises(ConfigError, match="--packed"):

@@ -125,6 +125,8 @@ def run_evaluation(workspace: Workspace, request: EvalRequest) -> tuple[EvalRepo
     from retrieveall.evaluation.run import EvalChoice, evaluate_tagger
     from retrieveall.opening import OpenOptions, open_tagger
 
+    if request.name is not None:
+        workspace.report(request.name)  # a name that cannot be a folder is an error now, not after the work
     routing = request.routing or workspace.settings().retrieval.routing
     options = OpenOptions(
         release=request.release,
