@@ -37,7 +37,7 @@ def record_sentences(
         count(metrics.EXAMPLES, len(found.context), language=code, granularity="context")
         count(metrics.EXAMPLES_DROPPED, answer.examples_dropped, language=code)
         count(metrics.RETRIEVAL_HITS, int(bool(found.entity or found.context)), language=code)
-        taught = any(example.taught for example in (*found.entity, *found.context))
+        taught = any(e.taught for e in found.entity) or any(e.taught for e in found.context)
         count(metrics.TAUGHT_HITS, int(taught), language=code)
         for entity in answer.entities:
             count(metrics.ENTITIES, language=code, label=entity.label)
