@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from retrieveall.engine.protocol import Decoded, Engine, Row
@@ -152,12 +152,13 @@ class Generator:
 
     def _take(self, pending: deque[tuple[_Window, Future[Decoded]]]) -> tuple[_Window, Decoded]:
         window, future = pending[0]
-        wait([future], timeout=self._row_timeout_s)
-        if not future.done():
+        try:
+            future.exception(timeout=self._row_timeout_s)  # unlike futures.wait it ends with a cancelled row
+        except TimeoutError:
             raise DeadlineExceeded(
                 f"The engine gave no answer for {self._row_timeout_s:g} s. Send fewer texts at once, or"
                 " look at the engine's log."
-            )
+            ) from None
         pending.popleft()
         return window, future.result()
 

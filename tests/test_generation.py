@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 
 import pytest
 from hypothesis import given, settings
@@ -203,6 +203,14 @@ def test_a_silent_engine_is_an_error_and_frees_its_rows() -> None:
     with pytest.raises(DeadlineExceeded, match=r"no answer for 0.01 s"):
         Generator(engine, CODEC, row_timeout_s=0.01).generate([task("Anna"), task("Bo")])
     assert len(engine.futures) == 2
+    assert all(future.cancelled() for future in engine.futures)
+
+
+def test_a_cancelled_row_ends_the_wait_for_it_at_once() -> None:
+    engine = SilentEngine()
+    engine.on_submit = lambda future: threading.Timer(0.2, future.cancel).start()
+    with pytest.raises(CancelledError):  # not DeadlineExceeded: nobody waits for what will never come
+        Generator(engine, CODEC, row_timeout_s=5).generate([task("Anna"), task("Bo")])
     assert all(future.cancelled() for future in engine.futures)
 
 
