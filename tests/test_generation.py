@@ -209,8 +209,15 @@ def test_a_silent_engine_is_an_error_and_frees_its_rows() -> None:
 def test_a_cancelled_row_ends_the_wait_for_it_at_once() -> None:
     engine = SilentEngine()
     engine.on_submit = lambda future: threading.Timer(0.2, future.cancel).start()
-    with pytest.raises(CancelledError):  # not DeadlineExceeded: nobody waits for what will never come
-        Generator(engine, CODEC, row_timeout_s=5).generate([task("Anna"), task("Bo")])
+
+    def ask() -> None:
+        with pytest.raises(CancelledError):
+            Generator(engine, CODEC, row_timeout_s=600).generate([task("Anna"), task("Bo")])
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(20)
+    assert not asking.is_alive()  # a request whose client has left would keep its thread for the 600 seconds
     assert all(future.cancelled() for future in engine.futures)
 
 
