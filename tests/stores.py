@@ -41,6 +41,11 @@ def store_of(kind: str, folder: Path) -> Store:
     return remote_store(folder) if kind == "remote" else Store.open(folder / "local", create=True)
 
 
+def workspace_of(kind: str, folder: Path) -> Workspace:
+    """Returns an empty workspace: ``local``, or in a ``remote`` store."""
+    return remote_workspace(folder) if kind == "remote" else Workspace.open(folder / "workspace", create=True)
+
+
 def remote_workspace(folder: Path) -> Workspace:
     """Returns an empty workspace in a `remote_store`."""
     workspace = Workspace(store=remote_store(folder / "remote"), cache=folder / "cache")

@@ -12,7 +12,7 @@ from retrieveall.errors import InputError
 from retrieveall.lora.gc import GarbageReport, collect_garbage
 from retrieveall.storage import TEMPORARY_PREFIX
 from retrieveall.workspace import Workspace
-from tests.stores import add_adapter, add_index, remote_workspace
+from tests.stores import add_adapter, add_index, workspace_of
 
 LATER_S = 4e9  # long after every file of a test
 NOW = "2025-01-01T00:00:00+00:00"
@@ -20,9 +20,7 @@ NOW = "2025-01-01T00:00:00+00:00"
 
 @pytest.fixture(params=["local", "remote"])
 def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
-    if request.param == "remote":
-        return remote_workspace(tmp_path)
-    return Workspace.open(tmp_path / "workspace", create=True)
+    return workspace_of(request.param, tmp_path)
 
 
 def _collect(workspace: Workspace, **options: int | bool) -> GarbageReport:

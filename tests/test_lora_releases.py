@@ -16,7 +16,7 @@ from retrieveall.lora.release import Release
 from retrieveall.lora.releases import Publication, Releases
 from retrieveall.storage import Store
 from retrieveall.workspace import Workspace
-from tests.stores import EMBEDDER, add_adapter, add_index, dev, remote_workspace
+from tests.stores import EMBEDDER, add_adapter, add_index, dev, workspace_of
 
 NOW = "2025-01-01T00:00:00+00:00"
 INDEX = "1" * 16
@@ -24,9 +24,7 @@ INDEX = "1" * 16
 
 @pytest.fixture(params=["local", "remote"])
 def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
-    if request.param == "remote":
-        return remote_workspace(tmp_path)
-    return Workspace.open(tmp_path / "workspace", create=True)
+    return workspace_of(request.param, tmp_path)
 
 
 def _publish(workspace: Workspace, language: str, adapter: str, *, force: bool = False) -> Release:

@@ -16,7 +16,7 @@ from retrieveall.route_weights import kept_weights
 from retrieveall.routing import LinearWeights, learn_from_indexes
 from retrieveall.workspace import Workspace
 from tests.indexes import training
-from tests.stores import add_adapter, remote_workspace
+from tests.stores import add_adapter, workspace_of
 
 TEXTS = {
     "en": ("the cat is on the mat", "this is the house of the king"),
@@ -28,9 +28,7 @@ NOW = "2025-01-01T00:00:00+00:00"
 
 @pytest.fixture(params=["local", "remote"])
 def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
-    if request.param == "remote":
-        return remote_workspace(tmp_path)
-    return Workspace.open(tmp_path / "workspace", create=True)
+    return workspace_of(request.param, tmp_path)
 
 
 @pytest.fixture

@@ -9,16 +9,14 @@ import pytest
 from retrieveall.config import PromptConfig, Settings
 from retrieveall.errors import ConfigError, IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.workspace import ROOMS, Workspace, WorkspaceState
-from tests.stores import add_index, remote_workspace
+from tests.stores import add_index, workspace_of
 
 BASE, OTHER = "a" * 16, "b" * 16
 
 
 @pytest.fixture(params=["local", "remote"])
 def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
-    if request.param == "remote":
-        return remote_workspace(tmp_path)
-    return Workspace.open(tmp_path / "workspace", create=True)
+    return workspace_of(request.param, tmp_path)
 
 
 def test_a_new_workspace_has_its_rooms(tmp_path: Path) -> None:
