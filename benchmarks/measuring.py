@@ -81,14 +81,15 @@ class Turns:
         return {"ratio": cpu[other] / cpu[ours], "share_of_wall": sum(cpu.values()) / wall}
 
 
-def take_turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> Turns:
+def take_turns(sides: Mapping[str, Callable[[], object]], rounds: int, *, warm_up: bool = True) -> Turns:
     """Times every side once a round, after one warm-up each.
 
     Args:
         sides: What to time, by name.
         rounds: At least one.
+        warm_up: False where the sides have just been called.
     """
-    for call in sides.values():
+    for call in sides.values() if warm_up else ():
         call()
     turns = Turns(wall_s={name: [] for name in sides}, cpu_s={name: [] for name in sides})
     for _ in range(rounds):

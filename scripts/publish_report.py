@@ -1,13 +1,16 @@
-"""Takes evaluation reports into the repository: one JSON and one picture under benchmarks/results/.
+"""Takes reports into the repository: JSON and pictures under benchmarks/results/.
 
     python scripts/publish_report.py panx-5000 WORKSPACE/reports/NAME/report.json [MORE/report.json …]
+    python scripts/publish_report.py panx-1000 WORKSPACE/reports/experiment-panx-1000
 
-The first report is the one in question, the others stand beside it in the picture.
+Of evaluations the first report is the one in question, the others stand beside it in the picture. Of an
+experiment everything in its folder is taken: tables, JSON, pictures.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,13 +20,28 @@ from retrieveall.evaluation.report import read_report
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
 
-def main(name: str, paths: list[str]) -> None:
+def main(name: str, paths: list[Path]) -> None:
+    """Writes ``<name>.json``, and pictures and tables whose names begin so."""
+    if paths[0].is_dir():
+        publish_experiment(name, paths[0])
+    else:
+        publish_evaluations(name, paths)
+
+
+def publish_evaluations(name: str, paths: list[Path]) -> None:
     """Writes ``<name>.json`` with the contract's object of every report, and ``<name>.png``."""
-    reports = [read_report(Path(path)) for path in paths]
+    reports = [read_report(path) for path in paths]
     bodies = {report.name: report.to_dict() for report in reports}
     (RESULTS / f"{name}.json").write_text(json.dumps(bodies, indent=1, ensure_ascii=False) + "\n")
     save_png(plot_f1(reports), RESULTS / f"{name}.png")
 
 
+def publish_experiment(name: str, folder: Path) -> None:
+    """Writes ``<name>.json``, ``<name>.md`` and ``<name>-<picture>.png``."""
+    for file in sorted(folder.iterdir()):
+        target = f"{name}{file.suffix}" if file.stem == "report" else f"{name}-{file.name}"
+        shutil.copyfile(file, RESULTS / target)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], [Path(path) for path in sys.argv[2:]])
