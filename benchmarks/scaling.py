@@ -3,10 +3,9 @@
     python benchmarks/scaling.py      # 2 to 4 minutes: Serve's defaults wait for half a minute, twice
 
 One deployment that may grow from one replica to two; 64 callers start at once and ask until another replica
-than the first has answered. Each side runs in a process and a Ray of its own, because the settings are
-Serve's and partly of its environment: the defaults of `AutoscalingConfig`, and those of
-`serve_apps.args.StageArgs` with what `retrieveall serve` sets. The replicas hold an echo engine with a
-fixed sleep per step, so the model costs nothing.
+than the first has answered. Each side runs in a process and a Ray of its own: the defaults of Serve's
+`AutoscalingConfig`, and those of `serve_apps.args.StageArgs`. The replicas hold an echo engine with a fixed
+sleep per step, so the model costs nothing.
 
 Not covered: nodes that have to be added first; replicas that load a large model.
 """
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -32,7 +30,6 @@ from retrieveall.models.base import TINY, base_folder, open_base
 
 _CALLERS = 64
 _PATIENCE_S = 240.0
-_PUSH = "AUTOSCALING_METRIC_PUSH_INTERVAL_S"
 
 
 def main() -> None:
@@ -61,10 +58,8 @@ def main() -> None:
 
 def in_own_process(side: str) -> float:
     """Returns the seconds of one side."""
-    environment = {name: value for name, value in os.environ.items() if _PUSH not in name}
     done = subprocess.run(
         [sys.executable, __file__, "--side", side],
-        env=environment,
         capture_output=True,
         text=True,
         check=True,
@@ -79,9 +74,6 @@ def measured(side: str) -> float:
         AssertionError: None came.
     """
     set_defaults()
-    if side == "defaults":
-        for name in [name for name in os.environ if _PUSH in name]:
-            del os.environ[name]
     from ray import serve
 
     with ray_running():

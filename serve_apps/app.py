@@ -47,6 +47,7 @@ from serve_apps.upkeep import Upkeep
 
 _CONSTRUCTOR_TRIES = 3  # what cannot be opened three times will not be opened the twentieth
 _SHUTDOWN_S = 10.0
+_METRICS_EVERY_S = 1.0  # 10 by default: new replicas come late
 
 
 class RouterDeployment:
@@ -245,6 +246,8 @@ def _replicas(sizes: StageArgs) -> dict[str, Any]:
         min_replicas=sizes.replicas,
         max_replicas=sizes.max_replicas,
         target_ongoing_requests=sizes.target_ongoing_requests,
+        # Ray 2.60 calls it deprecated, but the environment variables that are to replace it do nothing yet.
+        metrics_interval_s=_METRICS_EVERY_S,
         look_back_period_s=sizes.look_back_s,
         upscale_delay_s=sizes.upscale_delay_s,
         downscale_delay_s=sizes.downscale_delay_s,

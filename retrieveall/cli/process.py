@@ -33,8 +33,6 @@ _DEFAULTS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_maximum_startup_concurrency": "8",  # one per CPU by default: Ray warns of its own actors
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # 5 by default: a busy machine is slower to import
-    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",  # 10 by default: new replicas come late
-    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.proxy:middlewares",
 }
 
