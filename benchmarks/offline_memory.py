@@ -1,6 +1,6 @@
 """Memory of the offline job from ten thousand to a million rows.
 
-    python benchmarks/offline_memory.py --workspace W --corpus panx      # a quarter of an hour
+    python benchmarks/offline_memory.py --workspace W --corpus panx      # half an hour
 
 The whole job of `retrieveall tag --input` runs once for each size: planning, Ray Data, fragments of 1,000
 rows, Parquet, summary. Texts are test sentences of all languages, over and over, each with a number, so that
