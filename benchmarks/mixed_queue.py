@@ -47,7 +47,7 @@ def main() -> None:
         mixed, multiplexed = (call() for call in sides.values())
         differing = sum(_spans(a) != _spans(b) for a, b in zip(mixed, multiplexed, strict=True))
         assert differing <= max(1, len(tasks) // 1000), f"{differing} of {len(tasks)} sentences differ"
-        turns = take_turns(sides, arguments.rounds)
+        turns = take_turns(sides, arguments.rounds, warm_up=False)
     record = result(
         "P9c",
         f"one mixed queue ÷ Serve-multiplexed batches per adapter, {_IN_FLIGHT} in flight",

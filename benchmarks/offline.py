@@ -35,7 +35,7 @@ from recording import test_sentences
 from retrieveall.answer import AnswerOptions, answer_body
 from retrieveall.cli.process import ray_running, set_defaults
 from retrieveall.offline.options import TagOptions
-from retrieveall.opening import OpenOptions, open_tagger, read_release
+from retrieveall.opening import OpenOptions, open_tagger
 from retrieveall.workspace import Workspace
 from train_jobs.pool import PoolResources
 from train_jobs.tag_corpus import FRAGMENTS_AT_ONCE, TagRequest, tag_corpus
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="Rows of a fragment.")
     arguments = parsed(parser)
     workspace = Workspace.open(arguments.workspace)
-    languages = sorted(read_release(workspace, OpenOptions()).adapters)
+    languages = sorted(workspace.releases.current().languages)
     rows = test_sentences(workspace, arguments.corpus, languages, arguments.limit)
     random.Random(0).shuffle(rows)
     set_defaults()

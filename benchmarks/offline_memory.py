@@ -5,7 +5,7 @@
 The whole job of `retrieveall tag --input` runs once for each size: planning, Ray Data, fragments of 1,000
 rows, Parquet, summary. Texts are test sentences of all languages, over and over, each with a number, so that
 no two are equal. An echo engine stands in for the model and prompts show no examples, so that a million rows
-take minutes: what grew with the input would be the job, not the model. The resident memory of this process
+take half an hour: what grew would be the job, not the model. The resident memory of this process
 (the driver) and of the worker is read every second; the value is the worker's highest with the largest input
 ÷ with the smallest.
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="10000,100000,1000000", help="Rows of each job, comma-separated.")
     arguments = parsed(parser)
     workspace = Workspace.open(arguments.workspace)
-    languages = sorted(read_release(workspace, OpenOptions()).adapters)
+    languages = sorted(workspace.releases.current().languages)
     texts = [row.text for row in test_sentences(workspace, arguments.corpus, languages, _SENTENCES)]
     sizes = [int(size) for size in arguments.sizes.split(",")]
     set_defaults()
@@ -117,10 +117,11 @@ def memory_read() -> Iterator[dict[str, list[float]]]:
     """Reads the memory of driver and worker every second, for as long as the block takes."""
     read: dict[str, list[float]] = {"at_s": [], "driver": [], "worker": []}
     ended, began_s = threading.Event(), time.monotonic()
+    earlier = set(children_named(_WORKER))  # of the job before: it may not have ended yet
 
     def watch() -> None:
         while not ended.wait(_EVERY_S):
-            workers = children_named(_WORKER)
+            workers = set(children_named(_WORKER)) - earlier
             read["at_s"].append(time.monotonic() - began_s)
             read["driver"].append(resident_mib(os.getpid()))
             read["worker"].append(max(map(resident_mib, workers), default=0.0))

@@ -1,7 +1,7 @@
 """Takes reports into the repository: JSON and pictures under benchmarks/results/.
 
     python scripts/publish_report.py panx-5000 WORKSPACE/reports/NAME/report.json [MORE/report.json …]
-    python scripts/publish_report.py panx-1000 WORKSPACE/reports/experiment-panx-1000
+    python scripts/publish_report.py experiment-panx-1000 WORKSPACE/reports/experiment-panx-1000
 
 Of evaluations the first report is the one in question, the others stand beside it in the picture. Of an
 experiment everything in its folder is taken: tables, JSON, pictures.
