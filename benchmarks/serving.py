@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,21 +46,23 @@ class Service:
 
 
 @contextmanager
-def serving(workspace: str, **args: Any) -> Iterator[Service]:
+def serving(workspace: str, made: Callable[[Any], Any] | None = None, **args: Any) -> Iterator[Service]:
     """Starts Ray and the service for the block, and ends both.
 
     Args:
         workspace: Whose current release is served.
+        made: Makes the application of its `ServeArgs`; None for the one that users have.
         args: Further `serve_apps.args.ServeArgs`.
     """
     set_defaults()
+    from serve_apps.app import build
     from serve_apps.args import ServeArgs
     from serve_apps.running import start_service, stop_service
 
     with ray_running() as ends:
         try:
             sized = ServeArgs(workspace=os.path.abspath(workspace), keys="off", **args)
-            yield Service(start_service(sized, host="127.0.0.1", port=free_port()))
+            yield Service(start_service(sized, host="127.0.0.1", port=free_port(), made=made or build))
         finally:
             stop_service(ray_ends_too=ends)
 

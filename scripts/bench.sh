@@ -10,11 +10,11 @@ corpus="--corpus ${BENCH_CORPUS:-sample}"
 declare -A flags=(
   [mixed_batch]="" [peft_rivals]="" [continuous]="" [packed_training]="" [exactness]="--workspace $RETRIEVEALL_WORKSPACE $corpus"
   [passes]="$corpus" [prefix]="$corpus" [tagging]="$corpus" [routing]="$corpus --limit 500"
-  [sharding]="$corpus --limit 100" [serve_load]="$corpus" [mixed_queue]="$corpus" [scaling]="" [online]="$corpus --limit 1000"
+  [sharding]="$corpus --limit 100" [serve_load]="$corpus" [serve_hops]="$corpus" [mixed_queue]="$corpus" [scaling]="" [online]="$corpus --limit 1000"
   [faults]="$corpus" [offline]="$corpus" [offline_memory]="$corpus" [taught]="$corpus --language en" [scale_model]=""
 )
 [ $# -gt 0 ] || set -- exactness mixed_batch peft_rivals continuous packed_training passes prefix tagging routing sharding \
-  taught serve_load mixed_queue scaling online faults offline offline_memory scale_model
+  taught serve_load serve_hops mixed_queue scaling online faults offline offline_memory scale_model
 failed=()
 for name in "$@"; do
   # shellcheck disable=SC2086  # flags are a list of words

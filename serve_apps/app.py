@@ -31,11 +31,18 @@ from serve_apps.current import CurrentRelease
 from serve_apps.generator import GeneratorStage
 from serve_apps.held import Holding
 from serve_apps.ingress import http_app
+from serve_apps.joining import answer_each
 from serve_apps.keys import KeyFile
 from serve_apps.opened import ReleaseSource, located
 from serve_apps.rates import TextRates
 from serve_apps.ray_metrics import RayRecorder
-from serve_apps.remote import RemoteGenerator, RemoteRetriever, RemoteRouter
+from serve_apps.remote import (
+    RemoteGenerator,
+    RemoteRetriever,
+    RemoteRouter,
+    RetrieveQuestion,
+    RouteQuestion,
+)
 from serve_apps.retriever import RetrieverStage
 from serve_apps.router import RouterStage
 from serve_apps.service import Limits, Stages, TagService
@@ -61,14 +68,17 @@ class RouterDeployment:
         """See `RouterStage.hold`."""
         return await self._stage.hold(release)
 
-    async def route(
+    async def route(self, questions: Sequence[RouteQuestion]) -> list[Routed | Exception]:
+        """See `RouterStage.route`; each question is answered for itself."""
+        return await answer_each([self._route(*question) for question in questions])
+
+    async def _route(
         self,
         trace: Carrier,
         release: int,
         documents: Sequence[TextInput],
         spans: Sequence[Sequence[Span]],
     ) -> Routed:
-        """See `RouterStage.route`."""
         with span("router.route", trace, kind=SpanKind.SERVER):
             return await self._stage.route(release, documents, spans)
 
@@ -84,7 +94,11 @@ class RetrieverDeployment:
         """See `RetrieverStage.hold`."""
         return await self._stage.hold(release)
 
-    async def retrieve(
+    async def retrieve(self, questions: Sequence[RetrieveQuestion]) -> list[list[Examples] | Exception]:
+        """See `RetrieverStage.retrieve`; each question is answered for itself."""
+        return await answer_each([self._retrieve(*question) for question in questions])
+
+    async def _retrieve(
         self,
         trace: Carrier,
         release: int,
@@ -93,7 +107,6 @@ class RetrieverDeployment:
         embeddings: Vectors | None,
         view: TaughtView,
     ) -> list[Examples]:
-        """See `RetrieverStage.retrieve`."""
         with span("retriever.retrieve", trace, kind=SpanKind.SERVER):
             return await self._stage.retrieve(release, texts, composed, embeddings, view)
 

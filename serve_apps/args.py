@@ -29,6 +29,11 @@ class StageArgs(BaseModel):
     max_ongoing_requests: int = Field(default=512, ge=1, description="Requests that a replica takes in.")
 
 
+def _joined() -> StageArgs:
+    # A call holds what several requests ask, and two are under way as soon as the stage is busy all the time.
+    return StageArgs(target_ongoing_requests=2.0)
+
+
 def _generator() -> StageArgs:
     # A thread per request: it renders prompts and then waits while the engine's own thread decodes.
     return StageArgs(cpus=0.4, threads=64, target_ongoing_requests=32.0)
@@ -77,6 +82,6 @@ class ServeArgs(BaseModel):
         default=256, ge=1, description="Requests per ingress replica; more are answered with 429."
     )
     ingress: StageArgs = Field(default_factory=_ingress)
-    router: StageArgs = Field(default_factory=StageArgs)
-    retriever: StageArgs = Field(default_factory=StageArgs)
+    router: StageArgs = Field(default_factory=_joined)
+    retriever: StageArgs = Field(default_factory=_joined)
     generator: StageArgs = Field(default_factory=_generator)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
@@ -21,7 +22,13 @@ from retrieveall.tagger import Composed, TextInput
 from retrieveall.taught.view import TaughtView
 from retrieveall.types import Examples, Span
 from serve_apps.held import Holding
-from serve_apps.tracing import carried
+from serve_apps.joining import JoinedCalls
+from serve_apps.tracing import Carrier, carried
+
+RouteQuestion = tuple[Carrier, int, Sequence[TextInput], Sequence[Sequence[Span]]]
+"""What a request asks of the router: its trace and the arguments of `RouterStage.route`."""
+RetrieveQuestion = tuple[Carrier, int, Sequence[str], Sequence[Composed], Vectors | None, TaughtView]
+"""What a request asks of the retriever: its trace and the arguments of `RetrieverStage.retrieve`."""
 
 _GONE = (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)
 
@@ -72,16 +79,23 @@ class _RemoteStage:
 class RemoteRouter(_RemoteStage):
     """`serve_apps.router.RouterStage` behind a handle."""
 
+    def __init__(self, handle: DeploymentHandle[Any], name: str) -> None:
+        super().__init__(handle, name)
+        self._calls = JoinedCalls[RouteQuestion, Routed](partial(self._call, "route"))
+
     async def route(
         self, release: int, documents: Sequence[TextInput], spans: Sequence[Sequence[Span]]
     ) -> Routed:
         """Routes the sentences of all documents."""
-        routed: Routed = await self._call("route", carried(), release, documents, spans)
-        return routed
+        return await self._calls.ask((carried(), release, documents, spans), size=sum(map(len, spans)))
 
 
 class RemoteRetriever(_RemoteStage):
     """`serve_apps.retriever.RetrieverStage` behind a handle."""
+
+    def __init__(self, handle: DeploymentHandle[Any], name: str) -> None:
+        super().__init__(handle, name)
+        self._calls = JoinedCalls[RetrieveQuestion, list[Examples]](partial(self._call, "retrieve"))
 
     async def retrieve(
         self,
@@ -92,10 +106,8 @@ class RemoteRetriever(_RemoteStage):
         view: TaughtView,
     ) -> list[Examples]:
         """Finds the examples of all sentences."""
-        found: list[Examples] = await self._call(
-            "retrieve", carried(), release, texts, composed, embeddings, view
-        )
-        return found
+        question = (carried(), release, texts, composed, embeddings, view)
+        return await self._calls.ask(question, size=len(texts))
 
 
 class RemoteGenerator(_RemoteStage):

@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 import urllib.request
+from collections.abc import Callable
 
 from ray import serve
 from ray.serve.schema import LoggingConfig
@@ -19,13 +20,16 @@ APPLICATION = "retrieveall"
 READY_TIMEOUT_S = 60.0
 
 
-def start_service(args: ServeArgs, *, host: str, port: int) -> str:
+def start_service(
+    args: ServeArgs, *, host: str, port: int, made: Callable[[ServeArgs], serve.Application] = build
+) -> str:
     """Runs the application on the Ray that this process is connected to, until `stop_service`.
 
     Args:
         args: The application's.
         host: Address that the HTTP proxy listens on.
         port: Its port.
+        made: Makes the application of them.
 
     Returns:
         The URL, once the service is ready.
@@ -37,7 +41,7 @@ def start_service(args: ServeArgs, *, host: str, port: int) -> str:
     """
     check_release(args)
     check_free(host, port)
-    application = build(args)
+    application = made(args)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # of this process
     logs = LoggingConfig(log_level=logging.WARNING, enable_access_log=False, encoding="JSON")
     serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=logs)

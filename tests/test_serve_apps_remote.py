@@ -13,7 +13,10 @@ from ray.serve.exceptions import BackPressureError
 
 from retrieveall.errors import Overloaded, ServiceUnavailable
 from retrieveall.generation import Generated, GenerationTask
-from serve_apps.remote import RemoteGenerator
+from retrieveall.routing.router import Routed
+from retrieveall.tagger import TextInput, pinned_route
+from retrieveall.types import Span
+from serve_apps.remote import RemoteGenerator, RemoteRouter, RouteQuestion
 
 
 @dataclass
@@ -73,3 +76,46 @@ def test_a_dead_replicas_work_is_done_by_another_once() -> None:
 def test_a_full_stage_is_overload() -> None:
     with pytest.raises(Overloaded, match="generator is full"):
         generate(Handle(lambda _: BackPressureError(1, 1)))
+
+
+@dataclass
+class Routers:
+    """Routes every text to its own name; keeps the texts of each call."""
+
+    asked: list[list[str]] = field(default_factory=list)
+
+    @property
+    def route(self) -> Routers:
+        return self
+
+    def remote(self, questions: list[RouteQuestion]) -> Any:
+        self.asked.append([documents[0].text for _, _, documents, _ in questions])
+        if self.asked == [["a"]]:
+            return failed(ActorDiedError())
+        return answered([routed(documents[0].text) for _, _, documents, _ in questions])
+
+
+async def failed(error: Exception) -> Any:
+    raise error
+
+
+async def answered(value: Any) -> Any:
+    await asyncio.sleep(0)
+    return value
+
+
+def routed(language: str) -> Routed:
+    return Routed(routes=(pinned_route(language),), embeddings=None)
+
+
+def test_requests_at_the_same_time_share_a_call_also_after_a_replica_died() -> None:
+    handle = Routers()
+
+    async def run() -> list[str]:
+        router = RemoteRouter(handle, "router")  # type: ignore[arg-type]
+        spans = [(Span(start_char=0, end_char=1),)]
+        found = await asyncio.gather(*(router.route(1, [TextInput(text=text)], spans) for text in "abcd"))
+        return [one.routes[0].language for one in found]
+
+    assert asyncio.run(run()) == ["a", "b", "c", "d"]
+    assert sorted(handle.asked) == [["a"], ["a"], ["b"], ["c", "d"]]
