@@ -125,6 +125,24 @@ def test_runs_are_packed_in_order_and_one_alone_keeps_its_name() -> None:
     assert names == [train_jobs.pack_name(pack) for pack in train_jobs.packs(specs, 2)]
 
 
+@pytest.mark.parametrize(
+    ("runs", "size", "room", "sizes"),
+    [
+        (3, 8, 2, [2, 1]),
+        (8, 8, 4, [2, 2, 2, 2]),
+        (6, 3, 2, [3, 3]),
+        (9, 4, 2, [3, 3, 3]),
+        (1, 8, 4, [1]),
+        (0, 8, 2, []),
+    ],
+)
+def test_packs_leave_no_room_idle(runs: int, size: int, room: int, sizes: list[int]) -> None:
+    specs = [replace(SPEC, language=f"a{number}") for number in range(runs)]
+    packs = train_jobs.packs(specs, size, room)
+    assert [len(pack) for pack in packs] == sizes
+    assert [spec for pack in packs for spec in pack] == specs
+
+
 def test_a_finished_adapter_is_taken_up_as_long_as_the_pool_has_it(tmp_path: Path) -> None:
     workspace = Workspace.open(tmp_path / "w", create=True)
     digest = add_adapter(workspace, tmp_path, language="nl")

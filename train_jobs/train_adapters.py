@@ -14,11 +14,13 @@ is `retrieveall train` with the same flags.
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ class Resources:
         gpus_per_worker: 0 trains on the CPU.
         cpus_per_worker: CPUs and torch threads of one worker.
         max_failures: Restarts of a run whose worker died; a mistake ends it at once.
-        pack_size: Most adapters that one run trains.
+        pack_size: Most adapters that one run trains; fewer where there is room for more runs.
 
     Raises:
         ConfigError: Packs are to have several workers.
@@ -223,7 +225,9 @@ def _run_all(
     """Keeps as many runs under way as the cluster has room for; returns their outcomes in the given order."""
     kept = {spec.run_name: _kept(workspace, spec) for spec in specs}
     finished = {name: outcome for name, outcome in kept.items() if outcome is not None}
-    pending = packs([spec for spec in specs if spec.run_name not in finished], resources.pack_size)
+    grouped = packs(specs, resources.pack_size, room_for_runs(resources, _cluster()))
+    left = (tuple(spec for spec in pack if spec.run_name not in finished) for pack in grouped)
+    pending = [pack for pack in left if pack]
     waiting: dict[Any, tuple[RunSpec, ...]] = {}
     while pending or waiting:
         while pending and len(waiting) < room_for_runs(resources, _cluster()):
@@ -248,9 +252,17 @@ def _kept(workspace: Workspace, spec: RunSpec) -> TrainOutcome | None:
     return replace(outcome, reused=True, seconds=0.0) if there else None
 
 
-def packs(specs: Sequence[RunSpec], size: int) -> list[tuple[RunSpec, ...]]:
-    """Groups runs in their order, at most so many together; what is grouped alike goes on after a kill."""
-    return [tuple(specs[start : start + size]) for start in range(0, len(specs), size)]
+def packs(specs: Sequence[RunSpec], size: int, room: int = 1) -> list[tuple[RunSpec, ...]]:
+    """Groups runs in their order, evenly; what is grouped alike goes on after a kill.
+
+    Args:
+        specs: The runs.
+        size: Most runs of a group.
+        room: Groups that can be trained at once; there are as many, if there are as many runs.
+    """
+    count = max(math.ceil(len(specs) / size), min(room, len(specs)))
+    edges = [math.ceil(len(specs) * number / count) for number in range(count + 1)] if specs else []
+    return [tuple(specs[start:end]) for start, end in pairwise(edges)]
 
 
 def pack_name(specs: Sequence[RunSpec]) -> str:
