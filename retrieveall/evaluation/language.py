@@ -17,6 +17,7 @@ import numpy as np
 from retrieveall.errors import InputError
 from retrieveall.evaluation.bootstrap import RESAMPLES, Counts, percentile_interval
 from retrieveall.evaluation.mistakes import Mistake, count_mistakes, find_mistakes, worst_mistakes
+from retrieveall.evaluation.reliability import Reliability, reliability_of, scored_entities
 from retrieveall.evaluation.score import Score
 from retrieveall.evaluation.strict import Predictions, count_strict
 from retrieveall.evaluation.unseen import SeenInTraining
@@ -55,6 +56,7 @@ class LanguageReport:
         scores: Score per view; ``strict`` and ``set_metric`` are always there.
         labels: The strict score per label, sorted by label.
         routing: None when nothing was routed.
+        reliability: What the entities' scores are worth; None where none was found, or none has a score.
         unaligned: Predicted mentions that start or end inside a token (counted as wrong).
         mistakes: Number of all mistakes by kind.
         worst: The worst of them.
@@ -71,6 +73,7 @@ class LanguageReport:
     worst: tuple[Mistake, ...]
     counts: Mapping[View, CountRows]
     sentences_digest: str
+    reliability: Reliability | None = None
 
     @property
     def strict(self) -> Score:
@@ -133,6 +136,7 @@ def evaluate(
         worst=worst_mistakes(mistakes, per_kind=mistakes_per_kind),
         counts={view: _rows(counts_SK) for view, counts_SK in counts.items()},
         sentences_digest=digest_of_sentences(gold),
+        reliability=reliability_of(*scored_entities(gold, predicted)),
     )
 
 

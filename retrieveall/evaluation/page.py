@@ -17,7 +17,7 @@ from retrieveall.errors import InputError
 from retrieveall.evaluation.comparison import Comparison
 from retrieveall.evaluation.marking import stretches, visible
 from retrieveall.evaluation.mistakes import MISTAKE_KINDS
-from retrieveall.evaluation.plots import plot_f1, svg_of
+from retrieveall.evaluation.plots import plot_f1, plot_reliability, svg_of
 from retrieveall.evaluation.report import EvalReport
 from retrieveall.evaluation.table import macro_with_interval, plain, with_interval
 from retrieveall.evaluation.views import VIEW_TITLES, VIEWS, View
@@ -79,13 +79,17 @@ def _environment() -> jinja2.Environment:
 
 
 def _plots(reports: Sequence[EvalReport]) -> list[tuple[str, Markup]]:
-    """Returns (description, drawing) of every view that some language of some run has."""
+    """Returns (description, drawing) of every view that some language of some run has, and of scores."""
     shown: list[View] = [
         view
         for view in VIEWS
         if view != "set_metric" and any(view in one.scores for report in reports for one in report.languages)
     ]
-    return [(VIEW_TITLES[view], Markup(svg_of(plot_f1(reports, view=view), salt=view))) for view in shown]
+    drawings = [(VIEW_TITLES[view], plot_f1(reports, view=view), str(view)) for view in shown]
+    for number, report in enumerate(reports):
+        if (figure := plot_reliability(report)) is not None:
+            drawings.append((f"What scores are worth, {report.name}", figure, f"reliability-{number}"))
+    return [(title, Markup(svg_of(figure, salt=salt))) for title, figure, salt in drawings]
 
 
 def _labels_of(report: EvalReport) -> list[str]:

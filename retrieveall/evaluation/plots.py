@@ -56,6 +56,35 @@ def plot_f1(reports: Sequence[EvalReport], *, view: View = "strict") -> Figure:
     return figure
 
 
+def plot_reliability(report: EvalReport) -> Figure | None:
+    """Draws the share of right entities over their scores, a line for each language; None without scores."""
+    shown = [(one.language, one.reliability) for one in report.languages if one.reliability is not None]
+    if not shown:
+        return None
+    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=GRID, linewidth=1.6)
+    for number, (language, found) in enumerate(shown):
+        axes.plot(
+            [one.score for one in found.bins],
+            [one.right for one in found.bins],
+            linewidth=1.2,
+            markersize=5,
+            label=f"{language}, ECE {found.ece:.3f}",
+            **series_style(number),
+        )
+    mark = "\nSYNTHETIC corpus" if report.synthetic else ""
+    axes.set_title(f"What scores are worth{mark}", color=INK, fontsize=10, loc="left")
+    axes.set_xlabel("score", color=INK, fontsize=9)
+    axes.set_ylabel("share right", color=INK, fontsize=9)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.tick_params(colors=INK, length=0, labelsize=9)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.legend(loc="upper left", frameon=False, labelcolor=INK, fontsize=8)
+    return figure
+
+
 def series_style(number: int) -> dict[str, Any]:
     """Returns colour and marker of one of up to 25 series, no two alike."""
     colours = len(RUN_COLOURS)

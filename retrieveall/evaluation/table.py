@@ -20,13 +20,14 @@ def report_tables(report: EvalReport) -> list[Table]:
 
 
 def score_table(report: EvalReport) -> Table:
-    """Returns the main metric and routing, one row per language and a macro row."""
+    """Returns the main metric, the share routed right and the expected calibration error."""
     table = _titled(report)
-    _add_columns(table, "strict F1 [95 %]", "precision", "recall", "routing", "sentences")
+    _add_columns(table, "strict F1 [95 %]", "prec.", "recall", "routed", "ECE", "sentences")
     for one in report.languages:
         strict = one.strict
         routing = plain(one.routing.accuracy if one.routing else None)
-        cells = with_interval(strict), plain(strict.precision), plain(strict.recall), routing
+        ece = plain(one.reliability.ece if one.reliability else None)
+        cells = with_interval(strict), plain(strict.precision), plain(strict.recall), routing, ece
         table.add_row(one.language, *cells, str(strict.sentences))
     table.add_section()
     table.add_row("macro", *_macro_cells(report), style="bold")
@@ -116,6 +117,7 @@ def _macro_cells(report: EvalReport) -> list[str]:
         plain(_mean([one.strict.precision for one in report.languages])),
         plain(_mean([one.strict.recall for one in report.languages])),
         plain(_mean(routing)),
+        plain(_mean([one.reliability.ece if one.reliability else None for one in report.languages])),
         str(sum(one.strict.sentences for one in report.languages)),
     ]
 
