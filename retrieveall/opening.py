@@ -49,6 +49,8 @@ class OpenOptions:
         namespace: Also find the examples taught in it, and the shared ones; None for those of the release
             alone.
         threads: Threads of torch on a CPU.
+        device: ``cpu`` or ``cuda``, for who was given GPUs or none; None takes a GPU where there is one. The
+            workspace's ``engine.device`` goes before both.
     """
 
     release: int | None = None
@@ -58,6 +60,7 @@ class OpenOptions:
     examples: bool = True
     namespace: str | None = None
     threads: int = 1
+    device: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,9 +226,16 @@ def open_retriever(
 
 
 def open_engine(
-    workspace: Workspace, opened: OpenRelease, settings: Settings, *, threads: int
+    workspace: Workspace, opened: OpenRelease, settings: Settings, *, threads: int, device: str | None = None
 ) -> TransformersEngine:
     """Opens the base of a release with an engine that loads its adapters as they are asked for.
+
+    Args:
+        workspace: Whose release it is.
+        opened: The release.
+        settings: The workspace's.
+        threads: As in `OpenOptions`.
+        device: As in `OpenOptions`.
 
     Raises:
         ConfigError: The base is not the one that the workspace was built on.
@@ -237,7 +247,8 @@ def open_engine(
             f"The workspace was built on base {expected}, {opened.base_model!r} is now {found}."
             " Put the old base back, or train again in a new workspace."
         )
-    device = str(settings.engine.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    found_device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(settings.engine.get("device") or device or found_device)
     dtype = "bfloat16" if device.startswith("cuda") else "float32"
     config = configured(
         EngineConfig,
@@ -282,7 +293,7 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
     settings = workspace.settings()
     retriever = open_retriever(workspace, opened)
     router = open_release_router(workspace, opened, retriever, options.routing)
-    engine = open_engine(workspace, opened, settings, threads=options.threads)
+    engine = open_engine(workspace, opened, settings, threads=options.threads, device=options.device)
     generator = Generator(engine, engine.codec, budget_tokens=settings.prompt.budget_tokens)
     if options.namespace is not None:
         view = TaughtView(namespace=options.namespace)

@@ -29,19 +29,27 @@ class StageArgs(BaseModel):
     max_ongoing_requests: int = Field(default=512, ge=1, description="Requests that a replica takes in.")
 
 
-def _joined() -> StageArgs:
-    # A call holds what several requests ask, and two are under way as soon as the stage is busy all the time.
-    return StageArgs(target_ongoing_requests=2.0)
+class IngressArgs(StageArgs):
+    """Size of the ingress: a request is in it for as long as in all other stages together."""
+
+    target_ongoing_requests: float = Field(default=64.0, gt=0.0, description="In a replica, on average.")
 
 
-def _generator() -> StageArgs:
-    # A thread per request: it renders prompts and then waits while the engine's own thread decodes.
-    return StageArgs(cpus=0.4, threads=64, target_ongoing_requests=32.0)
+class JoinedArgs(StageArgs):
+    """Size of the router and of the retriever, whose calls hold what several requests ask.
+
+    Two calls are under way as soon as a replica is busy all the time.
+    """
+
+    target_ongoing_requests: float = Field(default=2.0, gt=0.0, description="In a replica, on average.")
 
 
-def _ingress() -> StageArgs:
-    # A request is in the ingress for as long as in all other stages together.
-    return StageArgs(target_ongoing_requests=64.0)
+class GeneratorArgs(StageArgs):
+    """Size of the generator: each request has a thread, which waits while the engine's own thread decodes."""
+
+    target_ongoing_requests: float = Field(default=32.0, gt=0.0, description="In a replica, on average.")
+    cpus: float = Field(default=0.4, ge=0.0, description="Logical CPUs of a replica, for Ray's scheduler.")
+    threads: int = Field(default=64, ge=1, description="Requests that are worked on at the same time.")
 
 
 class ServeArgs(BaseModel):
@@ -81,7 +89,7 @@ class ServeArgs(BaseModel):
     max_requests_in_flight: int = Field(
         default=256, ge=1, description="Requests per ingress replica; more are answered with 429."
     )
-    ingress: StageArgs = Field(default_factory=_ingress)
-    router: StageArgs = Field(default_factory=_joined)
-    retriever: StageArgs = Field(default_factory=_joined)
-    generator: StageArgs = Field(default_factory=_generator)
+    ingress: IngressArgs = IngressArgs()
+    router: JoinedArgs = JoinedArgs()
+    retriever: JoinedArgs = JoinedArgs()
+    generator: GeneratorArgs = GeneratorArgs()

@@ -72,7 +72,8 @@ class GeneratorStage:
         held.wait_for_first(source)
         settings, sizes = source.workspace.settings(), args.generator
         opened = held.get(held.numbers[-1])
-        engine = open_engine(source.workspace, opened, settings, threads=sizes.library_threads)
+        device = "cuda" if sizes.gpus else "cpu"
+        engine = open_engine(source.workspace, opened, settings, threads=sizes.library_threads, device=device)
         meter = EngineMeter(engine.stats, partial(_languages, held), recorder)
 
         def measure(release: int) -> None:

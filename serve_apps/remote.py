@@ -1,6 +1,6 @@
 """The stages as the ingress sees them on Ray: handles behind the service's protocols, errors turned back.
 
-The only module beside `serve_apps.app` and `serve_apps.running` that knows Ray.
+Ray is known here and in `serve_apps.app`, `running` and `ray_metrics` alone.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from retrieveall.cli.process import worker_variables
+from retrieveall.cli.process import proxy_variables, worker_variables
 from retrieveall.corpus.sample import sample_corpus
 from retrieveall.workspace import Workspace
 from serve_apps.args import ServeArgs
@@ -108,7 +108,9 @@ def test_the_service_serves_what_the_file_says() -> None:
     assert application["args"]["generator"] == {"replicas": 2, "cpus": 0.4, "gpus": 1}
     application["args"]["generator"] = small["applications"][0]["args"]["generator"]
     assert gpu == small
-    ServeArgs.model_validate(application["args"])
+    args = ServeArgs.model_validate(application["args"])
+    assert (args.generator.threads, args.generator.target_ongoing_requests) == (64, 32)  # those left out
+    assert (args.ingress.target_ongoing_requests, args.router.target_ongoing_requests) == (64, 2)
     assert one("cpu-small", "RayService")["spec"]["excludeHeadPodFromServeSvc"] is True
 
 
@@ -158,7 +160,8 @@ def test_images_have_the_pinned_ray_and_the_settings_of_workers() -> None:
     assert read("kuberay/base/raycluster.yaml")["spec"]["rayVersion"] == ray[1]
     for target in ("cpu", "gpu"):
         (variables,) = (rest for word, rest in stages()[target] if word == "ENV")
-        assert dict(pair.split("=") for pair in shlex.split(variables)) == worker_variables()
+        found = dict(pair.split("=") for pair in shlex.split(variables))
+        assert found == {**worker_variables(), **proxy_variables()}
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from retrieveall.experiments.plots import experiment_figures
 from retrieveall.experiments.summary import ExperimentReport, summarise
 from retrieveall.experiments.tables import experiment_tables
 from retrieveall.models.digest import base_digest
+from retrieveall.training.run import Device
 from retrieveall.workspace import Workspace
 from tests.models import LABELS, save_tiny_adapter, save_tiny_base, tiny_model
 from tests.stores import card
@@ -116,7 +117,7 @@ def test_an_arm_is_tested_with_its_own_adapters_outside_any_release(tmp_path: Pa
     made = card("en", base_digest=base_digest(base), labels=LABELS, index_digest=index)
     digest = workspace.pool.add(files, made)
     adapters = arm.adapters({arm.stages[0][0].run_name: digest})
-    report = arm.test(workspace, adapters, threads=1)
+    report = arm.test(workspace, adapters, Device())
 
     assert adapters == {"en": digest}
     assert report.release is None and report.languages[0].strict.sentences == 2

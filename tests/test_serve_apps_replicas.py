@@ -12,7 +12,7 @@ import pytest
 from retrieveall.cli.process import ray_running
 from retrieveall.workspace import Workspace
 from serve_apps.app import deployment
-from serve_apps.args import ServeArgs, StageArgs
+from serve_apps.args import GeneratorArgs, IngressArgs, ServeArgs, StageArgs
 from serve_apps.keys import KeyFile
 from serve_apps.running import start_service, stop_service
 from tests.test_serve_apps_app import free_port
@@ -55,11 +55,10 @@ def keys(workspace: Workspace) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def url(workspace: Workspace, keys: dict[str, str]) -> Iterator[str]:
     assert keys
-    two = StageArgs(replicas=2, cpus=0.1)
     args = ServeArgs(
         workspace=workspace.uri,
-        ingress=two,
-        generator=two.model_copy(update={"threads": 16}),
+        ingress=IngressArgs(replicas=2, cpus=0.1),
+        generator=GeneratorArgs(replicas=2, cpus=0.1, threads=16),
     )
     with ray_running():
         yield start_service(args, host="127.0.0.1", port=free_port())

@@ -188,7 +188,7 @@ class _Job:
             compute=ActorPoolStrategy(min_size=1, max_size=most),
             num_cpus=self._resources.cpus_per_actor,
             num_gpus=self._resources.gpus_per_actor or None,
-            fn_constructor_kwargs=self._worker("cuda" if self._resources.gpus_per_actor else "cpu"),
+            fn_constructor_kwargs=self._worker(self._resources.device),
         )
 
     def _worker(self, device: str) -> dict[str, Any]:

@@ -23,6 +23,11 @@ class PoolResources:
     cpus_per_actor: int = 1
     gpus_per_actor: float = 0.0
 
+    @property
+    def device(self) -> str:
+        """Where an actor's model is: an actor without GPUs of its own leaves those of others alone."""
+        return "cuda" if self.gpus_per_actor else "cpu"
+
     def pool_size(self) -> int:
         """Returns the size of the actor pool on this cluster."""
         if self.actors is not None:

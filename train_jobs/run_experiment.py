@@ -22,6 +22,7 @@ from retrieveall.experiments.arms import ArmManifest, PlannedArm, TrainedRun, pl
 from retrieveall.experiments.plan import Plan
 from retrieveall.retrieval import IndexOptions
 from retrieveall.training.inputs import RunSpec
+from retrieveall.training.run import Device
 from retrieveall.workspace import Workspace
 from train_jobs import attempts
 from train_jobs.build_index import build_index
@@ -172,7 +173,7 @@ def _tested(
             for spec, outcome in mine
         ]
         task = _test.options(num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker)
-        waiting[task.remote(workspace, arm, runs, arm.adapters(made), resources.cpus_per_worker)] = arm.name
+        waiting[task.remote(workspace, arm, runs, arm.adapters(made), resources.device)] = arm.name
     while waiting:
         (reference,), _ = ray.wait(list(waiting), num_returns=1)
         yield waiting.pop(reference), _error_of(reference)
@@ -192,9 +193,9 @@ def _test(
     arm: PlannedArm,
     runs: Sequence[TrainedRun],
     adapters: Mapping[str, str],
-    threads: int,
+    device: Device,
 ) -> ArmManifest:
     """Tests one arm and keeps it."""
-    report = arm.test(workspace, adapters, threads=threads)
+    report = arm.test(workspace, adapters, device)
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
     return arm.keep(workspace, report, runs, adapters, created_at=created_at)

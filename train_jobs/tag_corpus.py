@@ -192,6 +192,7 @@ class _Run:
                 "workspace": self._workspace,
                 "job": self._job,
                 "threads": self._resources.cpus_per_actor,
+                "device": self._resources.device,
             },
         )
 
@@ -203,15 +204,17 @@ class TagWorker:
         workspace: Whose release tags.
         job: What is to be done.
         threads: Of torch and faiss.
+        device: Where the model is.
     """
 
-    def __init__(self, *, workspace: Workspace, job: TagJob, threads: int) -> None:
+    def __init__(self, *, workspace: Workspace, job: TagJob, threads: int, device: str) -> None:
         faiss.omp_set_num_threads(threads)
         options = OpenOptions(
             release=job.release,
             routing=job.options.routing,
             examples=job.options.examples,
             threads=threads,
+            device=device,
         )
         self._opened = open_tagger(workspace, options)
         self._tagger = FragmentTagger(job, self._opened.tagger)

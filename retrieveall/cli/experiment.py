@@ -12,10 +12,10 @@ import typer
 from retrieveall.cli.flags import BaseModelFlag, JsonFlag
 from retrieveall.cli.groups import grouped
 from retrieveall.cli.output import libraries_on_stderr, note, print_json, print_line, print_table
-from retrieveall.cli.process import ray_running
+from retrieveall.cli.process import gpus_wanted, ray_running
 from retrieveall.cli.progress import progress_bars
 from retrieveall.cli.session import Session, claim_base
-from retrieveall.cli.train import WorkerFlags, gpus_wanted
+from retrieveall.cli.train import WorkerFlags
 
 if TYPE_CHECKING:
     from retrieveall.experiments.summary import ExperimentReport

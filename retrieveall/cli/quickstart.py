@@ -116,8 +116,8 @@ def quickstart(
 ) -> None:
     """Shows the whole method on the sample corpus: import, index, train, evaluate, tag.
 
-    The sample corpus is synthetic: its scores say that the machinery works, not how good the product is. What
-    is done already is not done again.
+    The sample corpus is synthetic: its scores say that the machinery works, not how good the product is.
+    Indexes and adapters that are there are not made again.
     """
     request = TrainRequest(
         corpus=CORPUS,
@@ -191,11 +191,11 @@ def import_sample(workspace: Workspace, languages: Sequence[str]) -> None:
 
 
 def demo_texts(languages: Sequence[str]) -> list[str]:
-    """Returns six texts in these languages; the last one mixes two, where there are two."""
+    """Returns up to six texts in these languages; the last one mixes two, where there are two."""
     pairs = [DEMO_TEXTS[language] for language in languages]
     texts = [first for first, _ in pairs] + [second for _, second in pairs]
-    mixed = " ".join(second for _, second in pairs[:2])
-    return [*texts[: _TEXTS - 1], mixed]
+    mixed = [" ".join(second for _, second in pairs[:2])] if len(pairs) > 1 else []
+    return [*texts[: _TEXTS - 1], *mixed]
 
 
 def _tag(workspace: Workspace, texts: Sequence[str]) -> dict[str, Any]:
@@ -220,4 +220,4 @@ def show_tour(tour: Tour, workspace: str) -> None:
     show_answer(tour.texts, tour.body)
     print_table(["step", "seconds"], tour.seconds.items(), title="\ntimes")
     print_line(f"report: {tour.folder}\n\nGo on with your own texts:")
-    print_line(f'  retrieveall --workspace {workspace} tag "{DEMO_TEXTS["en"][0]}" --json')
+    print_line(f'  retrieveall --workspace {workspace} tag "{tour.texts[0]}" --json')

@@ -13,7 +13,7 @@ import typer
 
 from retrieveall.cli.flags import ExamplesFlag, ReleaseFlag, RoutingChoice, ThreadsFlag
 from retrieveall.cli.output import libraries_on_stderr, note, print_line
-from retrieveall.cli.process import ray_running
+from retrieveall.cli.process import gpus_wanted, ray_running
 from retrieveall.cli.progress import progress_bar
 from retrieveall.cli.session import Session
 
@@ -127,7 +127,7 @@ def serve_until_interrupted(
     check_release(args)  # says what is wrong before Ray starts, which takes seconds
     check_free(host, port)
     with ray_running() as ray_is_ours, interrupted() as stopped:
-        generator = args.generator.model_copy(update={"gpus": _gpus(gpus)})
+        generator = args.generator.model_copy(update={"gpus": gpus_wanted(gpus)})
         try:
             with libraries_on_stderr(), progress_bar("starting the service"):
                 url = start_service(args.model_copy(update={"generator": generator}), host=host, port=port)
@@ -181,12 +181,3 @@ def interrupted() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _gpus(wanted: float | None) -> float:
-    import ray
-
-    if wanted is not None:
-        return wanted
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return min(1.0, resources.get("GPU", 0.0))

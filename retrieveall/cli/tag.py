@@ -59,9 +59,12 @@ class FileFlags:
         int, typer.Option(help="Rows of one output file, with --input; what a killed job does again.")
     ] = 1000
     actors: Annotated[
-        int | None, typer.Option(help="Most workers, with --input. [default: as many as the CPUs hold]")
+        int | None, typer.Option(help="Most workers, with --input. [default: as many as CPUs and GPUs hold]")
     ] = None
-    gpus_per_actor: Annotated[float, typer.Option(help="GPUs of one worker, with --input.")] = 0.0
+    gpus_per_actor: Annotated[
+        float | None,
+        typer.Option(help="GPUs of one worker, with --input. [default: 1 where there is one, else 0]"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

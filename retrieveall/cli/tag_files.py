@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from retrieveall.cli.flags import InputFormatChoice, OffsetsChoice, RoutingChoice
 from retrieveall.cli.output import libraries_on_stderr, print_json, print_line, print_table
-from retrieveall.cli.process import ray_running
+from retrieveall.cli.process import gpus_wanted, ray_running
 from retrieveall.cli.progress import NamedProgress, progress_bars
 from retrieveall.errors import InputError
 
@@ -41,7 +41,7 @@ class TagFilesRequest:
     rows_per_fragment: int
     actors: int | None
     threads: int
-    gpus_per_actor: float
+    gpus_per_actor: float | None
 
 
 def tag_files(workspace: Workspace, request: TagFilesRequest, *, as_json: bool) -> None:
@@ -80,10 +80,12 @@ def run_tag_job(workspace: Workspace, request: TagFilesRequest) -> tuple[TagSumm
         rows_per_fragment=request.rows_per_fragment,
     )
     job = TagRequest(input=source, output=target, options=options, release=request.release)
-    resources = PoolResources(
-        actors=request.actors, cpus_per_actor=request.threads, gpus_per_actor=request.gpus_per_actor
-    )
     with ray_running(), progress_bars("tagging") as move:
+        resources = PoolResources(
+            actors=request.actors,
+            cpus_per_actor=request.threads,
+            gpus_per_actor=gpus_wanted(request.gpus_per_actor),
+        )
         summary = tag_corpus(workspace, job, resources, on_progress=_mover(move))
     return summary, export_corpus(Store.open(target), formats)
 

@@ -18,7 +18,7 @@ from retrieveall.cli.flags import (
 )
 from retrieveall.cli.groups import grouped
 from retrieveall.cli.output import dev_text, libraries_on_stderr, note, print_json, print_line, print_table
-from retrieveall.cli.process import ray_running
+from retrieveall.cli.process import gpus_wanted, ray_running
 from retrieveall.cli.progress import progress_bars
 from retrieveall.cli.session import Session, claim_base
 
@@ -136,8 +136,8 @@ def train(
 ) -> None:
     """Trains one adapter per language, side by side as far as the resources reach, and publishes them.
 
-    Other strategies share what languages have in common; where an adapter is trained in two stages, each has
-    half of the passes.
+    Other strategies share what languages have in common; each of the two stages of polyglot_then_monolingual
+    has half of the passes.
 
     With --packed the adapters of several languages are trained in one process. Each becomes what it would
     have become alone, up to rounding, and counts as the same run.
@@ -215,16 +215,6 @@ def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
         return train_adapters(
             workspace, stages, resources, publish=request.publish, force=request.force, on_progress=move
         )
-
-
-def gpus_wanted(wanted: float | None) -> float:
-    """Returns the GPUs of one worker; asked for none in particular, one where Ray has one."""
-    import ray
-
-    if wanted is not None:
-        return wanted
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return min(1.0, resources.get("GPU", 0.0))
 
 
 def show_training(report: TrainReport) -> None:

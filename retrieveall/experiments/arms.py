@@ -20,6 +20,7 @@ from retrieveall.frozen import from_dict, to_dict
 from retrieveall.opening import OpenOptions, open_tagger
 from retrieveall.storage import Store
 from retrieveall.training.inputs import RunSpec, TrainingChoice, plan_specs, training_config
+from retrieveall.training.run import Device
 from retrieveall.workspace import Workspace
 
 ARM_FORMAT_VERSION = 1
@@ -109,13 +110,13 @@ class PlannedArm:
             for language in spec.serves
         }
 
-    def test(self, workspace: Workspace, adapters: Mapping[str, str], *, threads: int) -> EvalReport:
+    def test(self, workspace: Workspace, adapters: Mapping[str, str], device: Device) -> EvalReport:
         """Tags and scores, as ``retrieveall eval`` does.
 
         Args:
             workspace: Where everything is.
             adapters: By language.
-            threads: Of torch on a CPU.
+            device: Where the model is, and torch's threads.
         """
         arm, plan = self.arm, self.plan
         options = OpenOptions(
@@ -123,7 +124,8 @@ class PlannedArm:
             adapters=adapters,
             routing=arm.routing,
             examples=arm.tests_with_examples,
-            threads=threads,
+            threads=device.threads,
+            device=device.name,
         )
         choice = EvalChoice(
             corpus=plan.corpus,

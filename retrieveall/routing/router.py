@@ -28,7 +28,7 @@ ROUTERS: tuple[RouterName, ...] = ("linear", "vote", "centroid", "langid")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouteSettings:
-    """Thresholds and weights, fitted on dev (fit.py) and saved with the release or run.
+    """Thresholds and weights, fitted on dev (fit.py) and kept by `retrieveall.route_settings`.
 
     Attributes:
         min_similarity: Below it a sentence is unknown.

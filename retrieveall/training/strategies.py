@@ -2,9 +2,10 @@
 
 A strategy is a plan, not a loop: stages run one after the other, the adapters of a stage side by
 side, and an adapter may continue one of an earlier stage. Every strategy shows an adapter each language's
-training split about as often, so that strategies are compared at equal training tokens: where an adapter
-is trained in two stages, each stage has half of the passes. Source: Sources of Transfer in Multilingual
-NER; the shares of passes and learning rate are our own choice.
+training split about as often, so that strategies are compared at equal training tokens: the two stages of
+`polyglot_then_monolingual` have half of the passes each, those of `leave_language_out`, which see different
+languages, have all. Source: Sources of Transfer in Multilingual NER; the shares of passes and learning rate
+are our own choice.
 """
 
 from __future__ import annotations
