@@ -8,7 +8,6 @@ from retrieveall.routing.linear import LinearScorer, LinearWeights
 from retrieveall.routing.router import (
     ROUTERS,
     Routed,
-    Router,
     RouterName,
     RouteSettings,
     ScoringRouter,
@@ -27,7 +26,6 @@ __all__ = [
     "LinearWeights",
     "RouteSettings",
     "Routed",
-    "Router",
     "RouterName",
     "ScoringRouter",
     "VoteScorer",

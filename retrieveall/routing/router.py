@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -60,40 +60,11 @@ class Routed:
     embeddings: Vectors | None
 
 
-class Router(Protocol):
-    """Chooses an adapter's language for each sentence; thread-safe."""
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The pool's languages, sorted."""
-        ...
-
-    def route(
-        self,
-        texts: Sequence[str],
-        *,
-        documents: Sequence[int] | None = None,
-        embeddings: Vectors | None = None,
-    ) -> Routed:
-        """Routes N sentences.
-
-        Args:
-            texts: N sentences.
-            documents: For each the number of its document; None takes each for itself.
-            embeddings: Their vectors ``(N, D)`` where the caller has them.
-        """
-        ...
-
-    def route_document(self, sentences: Sequence[str]) -> list[Route]:
-        """Routes the sentences of one document; short ones lean on the rest of it."""
-        ...
-
-
 class ScoringRouter:
     """The one router: any scorer, then thresholds and documents.
 
     A short sentence adds the document's mean scores, a sentence without letters takes the
-    document's route. Source: own choice.
+    document's route. Thread-safe. Source: own choice.
 
     Args:
         scorer: The back-end.
@@ -116,7 +87,13 @@ class ScoringRouter:
         documents: Sequence[int] | None = None,
         embeddings: Vectors | None = None,
     ) -> Routed:
-        """Routes N sentences; see `Router.route`."""
+        """Routes N sentences.
+
+        Args:
+            texts: N sentences.
+            documents: For each the number of its document; None takes each for itself.
+            embeddings: Their vectors ``(N, D)`` where the caller has them.
+        """
         if not texts:
             return Routed(routes=(), embeddings=embeddings)
         scores = self.scorer.score(texts, embeddings=embeddings)
@@ -128,10 +105,6 @@ class ScoringRouter:
             )
         routes = tuple(self._route(v, s) for v, s in zip(values, similarity.tolist(), strict=True))
         return Routed(routes=routes, embeddings=scores.embeddings)
-
-    def route_document(self, sentences: Sequence[str]) -> list[Route]:
-        """Routes the sentences of one document; short ones lean on the rest of it."""
-        return list(self.route(sentences, documents=[0] * len(sentences)).routes)
 
     def _with_documents(
         self,
