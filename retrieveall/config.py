@@ -118,20 +118,6 @@ def settings_from_dict(values: Any, *, source: str = "settings") -> Settings:
     return from_dict(Settings, values, source=source)
 
 
-def settings_from_yaml(text: str, *, source: str = "settings") -> Settings:
-    """Makes settings from YAML text; an empty text gives the defaults.
-
-    Raises:
-        ConfigError: It is not YAML, or as in `settings_from_dict`.
-    """
-    return settings_from_dict(parse_yaml(text, source=source) or {}, source=source)
-
-
-def settings_to_yaml(settings: Settings) -> str:
-    """Returns the settings as YAML text."""
-    return str(yaml.safe_dump(settings.to_dict(), sort_keys=False))
-
-
 def with_environment(settings: Settings, environment: Mapping[str, str]) -> Settings:
     """Returns the settings with what the environment sets.
 

@@ -20,11 +20,9 @@ import yaml
 from retrieveall.config import Settings, parse_yaml, settings_from_dict, with_environment
 from retrieveall.corpus.store import CorpusStore
 from retrieveall.errors import ConfigError, IncompatibleArtefactError, NotFoundError
-from retrieveall.folders import fetch_folder
 from retrieveall.frozen import from_dict, to_dict
-from retrieveall.languages import check_language
 from retrieveall.lora.pool import AdapterPool
-from retrieveall.lora.releases import INDEX_MARKER, Releases
+from retrieveall.lora.releases import Releases
 from retrieveall.names import check_digest, check_name
 from retrieveall.storage import Store
 from retrieveall.taught.log import TaughtLog
@@ -157,20 +155,6 @@ class Workspace:
             InputError: The name cannot be a folder.
         """
         return self.reports.child(check_name(name, "report name"))
-
-    def index_path(self, language: str, digest: str) -> Path:
-        """Returns a local folder with an index; a remote one is copied to the cache before it is mapped.
-
-        Raises:
-            NotFoundError: There is no such index.
-        """
-        path = f"{check_language(language)}/{check_digest(digest)}"
-        if not self.indexes.exists(f"{path}/{INDEX_MARKER}"):
-            raise NotFoundError(
-                f"There is no complete index {path} in {self.indexes.uri!r}."
-                " Make it first: `retrieveall index`."
-            )
-        return fetch_folder(self.indexes, path, digest, cache=self.cache)
 
     def state(self) -> WorkspaceState:
         """Reads ``retrieveall.yaml``.

@@ -9,7 +9,7 @@ import pytest
 from retrieveall.config import PromptConfig, Settings
 from retrieveall.errors import ConfigError, IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.workspace import ROOMS, Workspace, WorkspaceState
-from tests.stores import add_index, workspace_of
+from tests.stores import workspace_of
 
 BASE, OTHER = "a" * 16, "b" * 16
 
@@ -103,15 +103,6 @@ def test_names_of_runs_and_reports_stay_inside(workspace: Workspace) -> None:
             workspace.run(name)
         with pytest.raises(InputError):
             workspace.report(name)
-
-
-def test_indexes_come_to_this_machine(workspace: Workspace) -> None:
-    digest = add_index(workspace, "nl", "1" * 16)
-    assert (workspace.index_path("nl", digest) / "context" / "shard-00000.faiss").read_bytes() == b"rows"
-    with pytest.raises(NotFoundError):
-        workspace.index_path("nl", "2" * 16)
-    with pytest.raises(InputError):
-        workspace.index_path("nl", "../../pool")
 
 
 def test_a_workspace_travels_to_another_process(workspace: Workspace) -> None:
