@@ -2,22 +2,18 @@
 
 Codes are BCP-47 as PAN-X / WikiANN writes them: lower case with hyphens (``nl``, ``zh-hans``,
 ``be-x-old``). They become folder names, so every code passes ``check_language`` before it touches
-a path. Names and likely scripts come from Unicode CLDR by way of Babel; the codes that Wikipedia
+a path. Likely scripts come from Unicode CLDR by way of Babel; the codes that Wikipedia
 (and so WikiANN) uses outside BCP-47 are mapped by a small table of our own.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
-from babel import Locale
 from babel.core import get_global
 
 from retrieveall.errors import InputError
-
-Direction = Literal["ltr", "rtl"]
 
 POLYGLOT: Final = "mul"
 """The code of something made for several languages at once; never the language of a corpus."""
@@ -41,18 +37,6 @@ _WIKIPEDIA_CODES: Final = {
     "zh-min-nan": "nan",
     "zh-yue": "yue",
 }
-_NAMES_WITHOUT_CLDR: Final = {
-    "be-x-old": "Belarusian (Taraškievica)",
-    "cbk-zam": "Chavacano",
-    "eml": "Emilian-Romagnol",
-    "map-bms": "Banyumasan",
-    "nds-nl": "Low Saxon (Netherlands)",
-    "simple": "English (simple)",
-    "vro": "Võro",
-}
-_RIGHT_TO_LEFT: Final = frozenset(
-    ("Adlm", "Arab", "Aran", "Hebr", "Mand", "Mend", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa", "Yezi")
-)
 _UNSPACED: Final = frozenset(
     ("Hani", "Hans", "Hant", "Hira", "Hrkt", "Jpan", "Kana", "Khmr", "Laoo", "Mymr", "Thai", "Tibt")
 )
@@ -76,23 +60,6 @@ def check_language(code: str) -> str:
     return folded
 
 
-def display_name(code: str) -> str:
-    """Returns the English name of a language, or the code itself where CLDR knows none.
-
-    Raises:
-        InputError: ``code`` does not have the shape of a language code.
-    """
-    code = check_language(code)
-    if code in _NAMES_WITHOUT_CLDR:
-        return _NAMES_WITHOUT_CLDR[code]
-    language, *subtags = _standard(code).split("-")
-    name = _english().languages.get(language)
-    if name is None:
-        return code
-    script = next((subtag.title() for subtag in subtags if len(subtag) == 4 and subtag.isalpha()), "")
-    return f"{name} ({_english().scripts[script]})" if script in _english().scripts else str(name)
-
-
 def likely_script(code: str) -> str | None:
     """Returns the ISO 15924 code of the script a language is most likely written in, such as ``Latn``.
 
@@ -112,15 +79,6 @@ def likely_script(code: str) -> str | None:
     return None
 
 
-def script_direction(code: str) -> Direction:
-    """Returns in which direction the language is written: ``ltr`` or ``rtl``; ``ltr`` when unknown.
-
-    Raises:
-        InputError: ``code`` does not have the shape of a language code.
-    """
-    return "rtl" if likely_script(code) in _RIGHT_TO_LEFT else "ltr"
-
-
 def writes_spaces(code: str) -> bool:
     """Returns whether the language separates words by spaces; True when unknown.
 
@@ -134,8 +92,3 @@ def writes_spaces(code: str) -> bool:
 
 def _standard(code: str) -> str:
     return _WIKIPEDIA_CODES.get(code, code)
-
-
-@lru_cache(maxsize=1)
-def _english() -> Locale:
-    return Locale("en")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieveall.errors import InputError
-from retrieveall.languages import check_language, display_name, likely_script, script_direction, writes_spaces
+from retrieveall.languages import check_language, likely_script, writes_spaces
 
 
 @pytest.mark.parametrize(
@@ -43,21 +43,6 @@ def test_a_checked_code_is_one_safe_path_part(code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "name"),
-    [
-        ("sw", "Swahili"),
-        ("pcm", "Nigerian Pidgin"),
-        ("zh-hans", "Chinese (Simplified)"),
-        ("als", "Swiss German"),
-        ("nds-nl", "Low Saxon (Netherlands)"),
-        ("qqq", "qqq"),
-    ],
-)
-def test_display_names(code: str, name: str) -> None:
-    assert display_name(code) == name
-
-
-@pytest.mark.parametrize(
     ("code", "script"),
     [
         ("sr", "Cyrl"),
@@ -72,10 +57,7 @@ def test_likely_script(code: str, script: str | None) -> None:
     assert likely_script(code) == script
 
 
-def test_direction_and_spaces() -> None:
-    assert [script_direction(code) for code in ("ar", "he", "ur", "dv", "nl", "qqq")] == ["rtl"] * 4 + [
-        "ltr"
-    ] * 2
+def test_spaces() -> None:
     unspaced = ("zh", "zh-hant", "zh-classical", "ja", "th", "lo", "km", "my", "bo")
     assert not any(writes_spaces(code) for code in unspaced)
     assert all(writes_spaces(code) for code in ("ko", "vi", "hi", "ar", "qqq"))

@@ -24,7 +24,6 @@ from retrieveall.types import Span
 
 FORMAT_VERSION = 1
 MAX_TOKENS = 1024
-_CENTRE_TEXTS = 2_000
 
 
 class LmEmbedder:
@@ -57,7 +56,6 @@ class LmEmbedder:
     ) -> None:
         self._trunk = model.base_model.eval()
         self._codec = codec
-        self._base_digest = base_digest
         self._centre = centre
         self._batch_tokens = batch_tokens
         self._max_tokens = max_tokens
@@ -76,24 +74,6 @@ class LmEmbedder:
                 "centre": None if centre is None else digest_bytes(centre.astype("<f4").tobytes()),
             }
         )
-
-    def centred_on(self, texts: Sequence[str]) -> LmEmbedder:
-        """Returns an embedder that subtracts the mean vector of the first 2,000 of ``texts``."""
-        plain = LmEmbedder(_Trunk(self._trunk), self._codec, base_digest="", max_tokens=self._max_tokens)
-        centre = plain._means(list(texts)[:_CENTRE_TEXTS], None).mean(axis=0)
-        return LmEmbedder(
-            _Trunk(self._trunk),
-            self._codec,
-            base_digest=self._base_digest,
-            centre=centre,
-            batch_tokens=self._batch_tokens,
-            max_tokens=self._max_tokens,
-        )
-
-    @property
-    def centre(self) -> Vectors | None:
-        """The subtracted vector ``(D,)``, None without centring."""
-        return self._centre
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Embeds N texts. Returns float32 ``(N, D)``, L2-normalised."""
@@ -154,14 +134,6 @@ class LmEmbedder:
             input_ids=rows_BT.to(device), attention_mask=mask_BT.to(device), use_cache=False
         ).last_hidden_state
         return states_BTD[:, len(start) :].float().cpu()
-
-
-class _Trunk:
-    """Gives a trunk the two attributes of a whole model that `LmEmbedder` reads."""
-
-    def __init__(self, trunk: Any) -> None:
-        self.base_model = trunk
-        self.config = trunk.config
 
 
 def _token_ranges(encoded: EncodedText, spans: Sequence[Span] | None) -> list[tuple[int, int]]:
