@@ -23,8 +23,8 @@ from retrieveall.corpus.sample import (
 from retrieveall.corpus.sample.frames import Contraction, Name, SampleData, parse_frame, render
 from retrieveall.corpus.sample.generator import Drawn, draw_sample
 from retrieveall.corpus.sample.pools import split_pools
-from retrieveall.corpus.unseen import unseen_mentions
 from retrieveall.errors import ConfigError, CorpusFormatError, NotFoundError
+from retrieveall.evaluation.unseen import SeenInTraining
 from retrieveall.text.mentions import first_inexpressible
 from retrieveall.text.units import split_units
 from retrieveall.types import SPLITS, GoldEntity, Sentence, Split
@@ -181,15 +181,16 @@ def test_lengths_vary(language: str) -> None:
 
 
 @each_language
-def test_unseen_mentions_agree_with_the_pools(language: str) -> None:
-    train = [row.sentence for row in of_split(language, "train")]
+def test_unseen_names_agree_with_the_pools(language: str) -> None:
+    train = (row.sentence for row in of_split(language, "train"))
+    seen = SeenInTraining.of(train, citation=citation_forms(language))
     test = of_split(language, "test")
-    found = unseen_mentions(train, [row.sentence for row in test], citation=citation_forms(language))
+    mentions = [(row.sentence, mention) for row in test for mention in row.sentence.entities]
+    unseen = sum(not seen.holds_name(sentence, mention) for sentence, mention in mentions)
     trained = {name.citation.casefold() for row in of_split(language, "train") for name in row.names}
     fresh = [n for row in test for n in row.names if n.citation.casefold() not in trained]
-    total = sum(len(row.sentence.entities) for row in test)
-    assert 0.4 * total <= sum(map(len, found.values())) < total
-    assert len(fresh) <= sum(map(len, found.values()))
+    assert 0.4 * len(mentions) <= unseen < len(mentions)
+    assert len(fresh) <= unseen
 
 
 def test_same_arguments_same_sentences_other_seed_other_sentences() -> None:
@@ -377,23 +378,3 @@ def gold(text: str, *surfaces: str) -> tuple[GoldEntity, ...]:
 )
 def test_mention_rule(text: str, surface: str, fine: bool) -> None:
     assert (first_inexpressible(text, gold(text, surface)) is None) is fine
-
-
-def sentence(text: str, *surfaces: str) -> Sentence:
-    return Sentence(
-        id=text,
-        language="xx",
-        text=text,
-        tokens=split_units(text),
-        entities=gold(text, *surfaces),
-        split="test",
-    )
-
-
-def test_unseen_mentions_fold_case_forms_when_told() -> None:
-    train = [sentence("Anna kam.", "Anna")]
-    test = [sentence("ANNA rief Bo.", "ANNA", "Bo"), sentence("Annas Brief", "Annas"), sentence("Nein.")]
-    plain = unseen_mentions(train, test)
-    assert {key: len(found) for key, found in plain.items()} == {"ANNA rief Bo.": 1, "Annas Brief": 1}
-    told = unseen_mentions(train, test, citation={"Annas": "Anna", "Anna": "Anna"})
-    assert list(told) == ["ANNA rief Bo."]
