@@ -6,11 +6,11 @@ what is new at most a second before it uses it, so nothing is sent from here to 
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+from retrieveall.clock import utc_now
 from retrieveall.errors import ConflictError, NotFoundError, ServiceUnavailable
 from retrieveall.opening import OpenRelease
 from retrieveall.taught.book import TaughtBook
@@ -25,11 +25,6 @@ from serve_apps.opened import ReleaseSource
 from serve_apps.rates import TextRates
 from serve_apps.teach_schemas import ListQuery, TeachRequest
 from serve_apps.threads import Threads
-
-
-def utc_now() -> str:
-    """Returns the time as ISO 8601."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 class TeachService:

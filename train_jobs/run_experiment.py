@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
 
 import ray
 
+from retrieveall.clock import utc_now
 from retrieveall.config import configured
 from retrieveall.embedding import spec_for
 from retrieveall.experiments.arms import ArmManifest, PlannedArm, TrainedRun, planned_arms
@@ -197,5 +197,4 @@ def _test(
 ) -> ArmManifest:
     """Tests one arm and keeps it."""
     report = arm.test(workspace, adapters, device)
-    created_at = datetime.now(UTC).isoformat(timespec="seconds")
-    return arm.keep(workspace, report, runs, adapters, created_at=created_at)
+    return arm.keep(workspace, report, runs, adapters, created_at=utc_now())

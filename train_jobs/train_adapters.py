@@ -19,7 +19,6 @@ import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from retrieveall.clock import utc_now
 from retrieveall.digests import digest_json
 from retrieveall.errors import ConfigError, RetrieveAllError
 from retrieveall.frozen import from_dict, to_dict
@@ -331,7 +331,7 @@ def _published(
     """Publishes what succeeded; returns the report with what became of that."""
     if not wishes:
         return report
-    done = workspace.releases.publish_many(wishes, created_at=_now(), force=force)
+    done = workspace.releases.publish_many(wishes, created_at=utc_now(), force=force)
     number = done.release.number if len(done.refused) < len(wishes) else None
     return replace(report, release=number, refused=done.refused)
 
@@ -378,7 +378,7 @@ def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutco
         return _failed(spec, ending["error"])
     dev = from_dict(Measured, ending["dev"], source=ENDINGS) if ending["dev"] else Measured()
     try:
-        digest = workspace.pool.add(checkpoint / spec.run_name, adapter_card(spec, dev, created_at=_now()))
+        digest = workspace.pool.add(checkpoint / spec.run_name, adapter_card(spec, dev, created_at=utc_now()))
     except RetrieveAllError as error:  # such as weights that are no numbers
         return _failed(spec, attempts.reason(error))
     return TrainOutcome(
@@ -389,10 +389,6 @@ def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutco
         dev_by_language=dev.by_language,
         tokens=ending["tokens"],
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from retrieveall.cli.flags import JsonFlag
 from retrieveall.cli.output import dev_text, note, print_json, print_line, print_table
 from retrieveall.cli.session import Session
+from retrieveall.clock import utc_now
 
 if TYPE_CHECKING:
     from retrieveall.lora.pool import PoolAdapter
@@ -93,7 +93,7 @@ def publish(
     code, digest = split_reference(adapter)
     language = language or code
     index = index or workspace.pool.get(digest).card.index_for(language)
-    released = workspace.releases.publish(language, digest, index, created_at=_now(), force=force)
+    released = workspace.releases.publish(language, digest, index, created_at=utc_now(), force=force)
     _show_release(released, as_json)
 
 
@@ -101,7 +101,7 @@ def publish(
 def pin(context: typer.Context, adapter: AdapterArgument, as_json: JsonFlag = False) -> None:
     """Makes an adapter answer for its language and keeps it there until another is published with --force."""
     language, digest = split_reference(adapter)
-    _show_release(Session.of(context).open().releases.pin(language, digest, created_at=_now()), as_json)
+    _show_release(Session.of(context).open().releases.pin(language, digest, created_at=utc_now()), as_json)
 
 
 @app.command()
@@ -111,7 +111,7 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Makes a new release with the content of an older one."""
-    _show_release(Session.of(context).open().releases.rollback(to, created_at=_now()), as_json)
+    _show_release(Session.of(context).open().releases.rollback(to, created_at=utc_now()), as_json)
 
 
 @app.command()
@@ -121,7 +121,7 @@ def remove(
     as_json: JsonFlag = False,
 ) -> None:
     """Takes a language out of the release; its adapters stay in the pool until `retrieveall gc`."""
-    _show_release(Session.of(context).open().releases.remove(language, created_at=_now()), as_json)
+    _show_release(Session.of(context).open().releases.remove(language, created_at=utc_now()), as_json)
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -140,10 +140,6 @@ def split_reference(reference: str) -> tuple[str, str]:
             f"The adapter {reference!r} was given; expected LANG@DIGEST, see `retrieveall adapters list`."
         )
     return check_language(language), check_digest(digest)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _show_release(release: Release, as_json: bool) -> None:

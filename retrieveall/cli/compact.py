@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,6 +10,7 @@ from retrieveall.cli.flags import JsonFlag
 from retrieveall.cli.output import print_json, print_line, print_table
 from retrieveall.cli.progress import progress_bar
 from retrieveall.cli.session import Session
+from retrieveall.clock import utc_now
 
 if TYPE_CHECKING:
     from retrieveall.taught.compact import Compacted
@@ -24,9 +24,8 @@ def compact(context: typer.Context, as_json: JsonFlag = False) -> None:
     """
     from retrieveall.taught.compact import compact as fold_all
 
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with progress_bar("folding"):
-        done = fold_all(Session.of(context).open(), created_at=now)
+        done = fold_all(Session.of(context).open(), created_at=utc_now())
     if as_json:
         print_json(_values(done))
         return

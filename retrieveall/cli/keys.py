@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from retrieveall.cli.flags import JsonFlag, split_list
 from retrieveall.cli.output import note, print_json, print_line, print_table
 from retrieveall.cli.session import Session
+from retrieveall.clock import utc_now
 
 if TYPE_CHECKING:
     from serve_apps.keys import KeyFile, KeyRecord
@@ -45,7 +45,7 @@ def create(
     """Makes a key and prints it, once: the workspace keeps only a hash of it."""
     key, record = _keys(context).create(
         name,
-        created_at=_now(),
+        created_at=utc_now(),
         languages=split_list(languages) or None,
         texts_per_minute=texts_per_minute,
         admin=admin,
@@ -78,7 +78,7 @@ def revoke(
     as_json: JsonFlag = False,
 ) -> None:
     """Makes a key useless; services that run refuse it within seconds."""
-    record = _keys(context).revoke(key_id, revoked_at=_now())
+    record = _keys(context).revoke(key_id, revoked_at=utc_now())
     if as_json:
         print_json(_shown(record))
     else:
@@ -106,7 +106,3 @@ def _row(record: KeyRecord) -> list[object]:
         record.created_at,
         record.revoked_at or "",
     ]
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
