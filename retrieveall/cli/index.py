@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IndexRequest:
+class IndexFlags:
     """What is to be indexed; None takes what the workspace's settings say."""
 
     corpus: str | None = None
@@ -85,7 +85,7 @@ def index(
     """
     if context.invoked_subcommand is not None:
         return
-    request = IndexRequest(
+    request = IndexFlags(
         corpus=corpus,
         languages=split_list(languages),
         embedder=embedder,
@@ -104,7 +104,7 @@ def index(
         show_indexes(outcomes)
 
 
-def run_indexing(workspace: Workspace, request: IndexRequest) -> list[IndexOutcome]:
+def run_indexing(workspace: Workspace, request: IndexFlags) -> list[IndexOutcome]:
     """Builds indexes on this machine or the cluster that ``RAY_ADDRESS`` names."""
     from retrieveall.config import configured
     from retrieveall.retrieval import IndexOptions

@@ -12,7 +12,7 @@ import typer
 
 from retrieveall.cli.evaluate import EvalRequest, run_evaluation, save_reports, show_report
 from retrieveall.cli.flags import BaseModelFlag, JsonFlag, StrategyFlag, split_list
-from retrieveall.cli.index import IndexRequest, run_indexing, show_indexes
+from retrieveall.cli.index import IndexFlags, run_indexing, show_indexes
 from retrieveall.cli.output import libraries_on_stderr, print_json, print_line, print_table, print_tables
 from retrieveall.cli.process import ray_running
 from retrieveall.cli.progress import progress_bar
@@ -147,7 +147,7 @@ def run_tour(workspace: Workspace, request: TrainRequest, eval_limit: int | None
     languages = request.languages
     with watch.step("import"):
         import_sample(workspace, languages)
-    indexing = IndexRequest(corpus=CORPUS, languages=languages, base_model=request.base_model)
+    indexing = IndexFlags(corpus=CORPUS, languages=languages, base_model=request.base_model)
     with ray_running():
         with watch.step("index"):
             indexes = run_indexing(workspace, indexing)
