@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from retrieveall.evaluation.plots import plot_f1, save_png
+from retrieveall.evaluation.plots import plot_f1, plot_reliability, save_png
 from retrieveall.evaluation.report import read_report
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
@@ -29,11 +29,13 @@ def main(name: str, paths: list[Path]) -> None:
 
 
 def publish_evaluations(name: str, paths: list[Path]) -> None:
-    """Writes ``<name>.json`` with the contract's object of every report, and ``<name>.png``."""
+    """Writes ``<name>.json`` with the contract's object of every report, and pictures of F1 and scores."""
     reports = [read_report(path) for path in paths]
     bodies = {report.name: report.to_dict() for report in reports}
     (RESULTS / f"{name}.json").write_text(json.dumps(bodies, indent=1, ensure_ascii=False) + "\n")
     save_png(plot_f1(reports), RESULTS / f"{name}.png")
+    if (scores := plot_reliability(reports[0])) is not None:
+        save_png(scores, RESULTS / f"{name}-reliability.png")
 
 
 def publish_experiment(name: str, folder: Path) -> None:
