@@ -7,6 +7,8 @@ a caller would catch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class RetrieveAllError(Exception):
     """Base of all errors raised on purpose."""
@@ -94,3 +96,25 @@ class EngineClosed(RetrieveAllError, RuntimeError):
 
 class MissingDependencyError(RetrieveAllError, ImportError):
     """An optional package is needed; the message names the install command."""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error and what caused it, the outermost first, each without the wrapping of Ray.
+
+    Ray keeps what a worker raised as ``cause`` of an error of its own, which may look like one of ours.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        while isinstance(inner := getattr(link, "cause", None), BaseException) and id(link) not in seen:
+            seen.add(id(link))
+            link = inner
+        seen.add(id(link))
+        yield link
+        link = link.__cause__
+
+
+def original_error(error: BaseException) -> BaseException:
+    """Returns the outermost error of ours among its causes, else the error itself, without Ray's wrapping."""
+    links = list(causes(error))
+    return next((link for link in links if isinstance(link, RetrieveAllError)), links[0])

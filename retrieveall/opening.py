@@ -309,6 +309,16 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
     return OpenTagger(tagger=tagger, engine=engine, opened=opened)
 
 
+def learn_routing(workspace: Workspace) -> None:
+    """Learns what the current release's router needs, so that whoever opens the release only reads it.
+
+    Raises:
+        As `open_tagger`.
+    """
+    opened = read_release(workspace, OpenOptions())
+    open_release_router(workspace, opened, open_retriever(workspace, opened), None)
+
+
 def open_release_router(
     workspace: Workspace, opened: OpenRelease, retriever: ReleaseRetriever, routing: str | None
 ) -> SentenceRouter:

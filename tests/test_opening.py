@@ -17,6 +17,7 @@ from retrieveall.experiments.plan import ArmRouting
 from retrieveall.opening import (
     OpenOptions,
     OpenTagger,
+    learn_routing,
     open_release_router,
     open_retriever,
     open_tagger,
@@ -173,3 +174,16 @@ def test_an_adapter_of_another_base_is_refused_with_both_digests(
     digest = workspace.pool.add(files, card("en", base_digest="a" * 16, labels=LABELS))
     with pytest.raises(IncompatibleArtefactError, match=f"{'a' * 16}.*{workspace.state().base_digest}"):
         read_release(workspace, OpenOptions(adapters={"en": digest}))
+
+
+def test_what_the_router_needs_is_learned_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = random_workspace(tmp_path, ("de", "en"))
+    learn_routing(workspace)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it was learned again")
+
+    monkeypatch.setattr("retrieveall.route_weights.learn_from_indexes", refuse)
+    monkeypatch.setattr("retrieveall.route_settings._fit", refuse)
+    with open_tagger(workspace) as opened:
+        assert opened.tagger.tag(["Anna ging nach Hause."])

@@ -50,6 +50,12 @@ def test_the_reason_stops_at_what_was_raised_on_purpose() -> None:
     assert reason(OSError("disk full")) == "OSError: disk full"
 
 
+def test_the_reason_is_ours_also_where_rays_wrapper_looks_like_one_of_ours() -> None:
+    wrapper = in_task(MISTAKE).as_instanceof_cause()  # as ray.get raises it
+    assert isinstance(wrapper, InputError)
+    assert reason(wrapper) == reason(MISTAKE)
+
+
 def test_the_reason_is_the_mistake_that_made_the_others_fail() -> None:
     assert reason(Wrapper(failures={0: RuntimeError("connection closed"), 1: MISTAKE})) == reason(MISTAKE)
 
@@ -57,10 +63,9 @@ def test_the_reason_is_the_mistake_that_made_the_others_fail() -> None:
 CRASH = ActorDiedError()
 
 
-def in_task(cause: Exception) -> Exception:
+def in_task(cause: Exception) -> Any:
     """The error as Ray hands it on from a remote task."""
-    error: Exception = RayTaskError("task", "its traceback", cause)  # type: ignore[no-untyped-call]
-    return error
+    return RayTaskError("task", "its traceback", cause)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ray.exceptions import RayTaskError
 from ray.train import Result, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
-from retrieveall.errors import RetrieveAllError
+from retrieveall.errors import RetrieveAllError, causes, original_error
 
 _MISTAKES: Final = (
     RetrieveAllError,
@@ -56,15 +56,14 @@ def is_mistake(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Returns the innermost message: the user's mistake rather than Ray's account of it."""
-    while True:
-        inner = getattr(error, "cause", None) or error.__cause__
-        failures = getattr(error, "worker_failures", None)
-        if failures:
-            inner = _telling(failures.values())
-        if not isinstance(inner, BaseException) or isinstance(error, RetrieveAllError):
-            return f"{type(error).__name__}: {error}".strip()
-        error = inner
+    """Returns the user's mistake rather than Ray's account of it, with the name of its class."""
+    for link in causes(error):
+        if failures := getattr(link, "worker_failures", None):
+            return reason(_telling(failures.values()))
+        if isinstance(link, RetrieveAllError):
+            break
+    origin = original_error(error)
+    return f"{type(origin).__name__}: {origin}".strip()
 
 
 def _telling(failures: Iterable[BaseException]) -> BaseException:

@@ -25,7 +25,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from retrieveall.corpus import CorpusKey
 from retrieveall.embedding import Embedder, EmbedderSpec, load_embedder
-from retrieveall.errors import InputError
+from retrieveall.errors import InputError, original_error
 from retrieveall.retrieval.index import read_manifest
 from retrieveall.retrieval.manifest import IndexManifest, IndexOptions
 from retrieveall.retrieval.writing import (
@@ -40,7 +40,7 @@ from retrieveall.retrieval.writing import (
     plan_rows,
 )
 from retrieveall.workspace import Workspace
-from train_jobs.pool import PoolResources, original_error
+from train_jobs.pool import PoolResources
 
 OnProgress = Callable[[str, int, int], None]
 """Called with the stage's name, its tasks done and its tasks in all."""
@@ -167,7 +167,9 @@ class _Job:
                 results[int(batch["number"][0])] = json.loads(str(batch["result"][0]))
                 self._on_progress(name, len(results), len(tasks))
         except Exception as error:
-            raise original_error(error) from error
+            if (origin := original_error(error)) is error:
+                raise
+            raise origin from error
         return [results[number] for number in range(len(tasks))]
 
     def _with_tasks(self, tasks: Sequence[Task]) -> ray.data.Dataset:

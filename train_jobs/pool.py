@@ -1,12 +1,10 @@
-"""What the Ray Data jobs share: the size of their actor pools, and errors as the caller should see them."""
+"""What the Ray Data jobs share: the size of their actor pools."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import ray
-
-from retrieveall.errors import RetrieveAllError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,13 +34,3 @@ class PoolResources:
         by_cpu = int(there.get("CPU", 1) // self.cpus_per_actor)
         by_gpu = int(there.get("GPU", 0) // self.gpus_per_actor) if self.gpus_per_actor else by_cpu
         return max(1, min(by_cpu, by_gpu))
-
-
-def original_error(error: BaseException) -> BaseException:
-    """Returns the error that a worker raised on purpose, where Ray wrapped one, else the error itself."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, RetrieveAllError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return error

@@ -22,7 +22,7 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
-from retrieveall.errors import InputError
+from retrieveall.errors import InputError, original_error
 from retrieveall.offline.fragments import FilePlan, Fragment
 from retrieveall.offline.inputs import Inputs, find_inputs
 from retrieveall.offline.job import FragmentTagger, TagJob, begin, finished, job_schema, recorded_release
@@ -35,7 +35,7 @@ from retrieveall.offline.summary import TagSummary, all_statistics, count_files
 from retrieveall.opening import OpenOptions, open_tagger, read_release
 from retrieveall.storage import Store
 from retrieveall.workspace import Workspace
-from train_jobs.pool import PoolResources, original_error
+from train_jobs.pool import PoolResources
 
 OnProgress = Callable[[TagProgress], None]
 """Called once before the first fragment and after each."""
@@ -128,7 +128,9 @@ def _plan(inputs: Inputs, options: TagOptions) -> list[FilePlan]:
     try:
         plans: list[FilePlan] = ray.get([plan.remote(inputs.store, file, options) for file in inputs.files])
     except Exception as error:
-        raise original_error(error) from error
+        if (origin := original_error(error)) is error:
+            raise
+        raise origin from error
     return plans
 
 
@@ -170,7 +172,9 @@ class _Run:
                     counter.add(Statistics.from_dict(json.loads(str(batch["statistics"][0]))))
                     self._on_progress(counter.now())
             except Exception as error:
-                raise original_error(error) from error
+                if (origin := original_error(error)) is error:
+                    raise
+                raise origin from error
         return counter.now()
 
     def _dataset(self, fragments: Sequence[Fragment]) -> ray.data.Dataset:

@@ -26,7 +26,7 @@ from retrieveall.cli.serve import serve
 from retrieveall.cli.session import DEBUG_VARIABLE, DEFAULT_WORKSPACE, begin_session
 from retrieveall.cli.tag import tag
 from retrieveall.cli.train import train
-from retrieveall.errors import RetrieveAllError
+from retrieveall.errors import RetrieveAllError, original_error
 
 _EPILOG = (
     "A first tour: `retrieveall quickstart`. Your own data: `corpus import`, `index`, `train`, `eval`, `tag`."
@@ -107,7 +107,7 @@ def _run(commands: Callable[[], None]) -> None:
 
 def report_error(error: BaseException) -> int:
     """Writes one line about an error to stderr and returns the exit code."""
-    origin = _origin(error)
+    origin = original_error(error)
     text = " ".join(str(origin).split())
     if isinstance(origin, RetrieveAllError):
         note(f"retrieveall: error: {text}")
@@ -115,13 +115,3 @@ def report_error(error: BaseException) -> int:
     kind = type(origin).__name__
     note(f"retrieveall: unexpected {kind}: {text[:500]} (run again with --debug for the traceback)")
     return 1
-
-
-def _origin(error: BaseException) -> BaseException:
-    """Returns what was raised in a worker process, which Ray wraps together with a traceback."""
-    cause = getattr(error, "cause", None) or error.__cause__
-    while isinstance(cause, BaseException) and (
-        hasattr(error, "cause") or isinstance(cause, RetrieveAllError)
-    ):
-        error, cause = cause, getattr(cause, "cause", None) or cause.__cause__
-    return error

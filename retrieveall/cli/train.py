@@ -19,8 +19,9 @@ from retrieveall.cli.flags import (
 from retrieveall.cli.groups import grouped
 from retrieveall.cli.output import dev_text, libraries_on_stderr, note, print_json, print_line, print_table
 from retrieveall.cli.process import gpus_wanted, ray_running
-from retrieveall.cli.progress import progress_bars
+from retrieveall.cli.progress import progress_bar, progress_bars
 from retrieveall.cli.session import Session, claim_base
+from retrieveall.errors import RetrieveAllError
 
 if TYPE_CHECKING:
     from retrieveall.lora.card import StrategyName
@@ -212,9 +213,23 @@ def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
     stages = plan_specs(workspace, choice)
     with ray_running(), progress_bars("training") as move:
         resources = replace(resources, gpus_per_worker=gpus_wanted(request.gpus_per_worker))
-        return train_adapters(
+        report = train_adapters(
             workspace, stages, resources, publish=request.publish, force=request.force, on_progress=move
         )
+    if report.release is not None:
+        _learn_routing(workspace)
+    return report
+
+
+def _learn_routing(workspace: Workspace) -> None:
+    """Learns the router of the new release; where that fails, whoever opens the release says why."""
+    from retrieveall.opening import learn_routing
+
+    try:
+        with progress_bar("learning the router"):
+            learn_routing(workspace)
+    except RetrieveAllError as error:
+        note(f"retrieveall: the router is not learned yet: {error}")
 
 
 def show_training(report: TrainReport) -> None:
