@@ -88,7 +88,8 @@ def eval_(
 ) -> None:
     """Tags a split and scores it: strict span and type micro-F1 with 95 % bootstrap intervals.
 
-    Writes report.json and report.html into the workspace's reports/ folder.
+    Writes report.json and report.html into the workspace's reports/ folder. ECE is the expected calibration
+    error: how far scores are from the share of entities that is right, 0 is best.
 
     \b
     Examples:
