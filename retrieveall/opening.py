@@ -313,7 +313,7 @@ def learn_routing(workspace: Workspace) -> None:
     """Learns what the current release's router needs, so that whoever opens the release only reads it.
 
     Raises:
-        As `open_tagger`.
+        RetrieveAllError: As `open_tagger`.
     """
     opened = read_release(workspace, OpenOptions())
     open_release_router(workspace, opened, open_retriever(workspace, opened), None)

@@ -106,6 +106,13 @@ class JoinedCalls(Generic[Q, A]):
 
     async def _answer(self, taken: list[_Asked[Q, A]]) -> None:
         try:
+            await self._hand_out(taken)
+        finally:  # whatever ends the call, nobody waits for it any longer
+            for asked in taken:
+                asked.answer.cancel()
+
+    async def _hand_out(self, taken: list[_Asked[Q, A]]) -> None:
+        try:
             answers = await self._call([asked.question for asked in taken])
         except Exception as error:  # whatever it is, it is what was asked for
             answers = [error] * len(taken)

@@ -155,6 +155,17 @@ def test_who_leaves_takes_nobody_along_and_the_last_one_takes_the_call() -> None
     asyncio.run(run())
 
 
+def test_a_call_that_is_cancelled_from_below_leaves_nobody_waiting() -> None:
+    async def cancelled(_: list[str]) -> list[str | Exception]:
+        raise asyncio.CancelledError
+
+    async def run() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(JoinedCalls[str, str](cancelled).ask("a", size=1), timeout=5)
+
+    asyncio.run(run())
+
+
 def test_a_call_is_made_in_nobodys_context() -> None:
     async def run() -> list[str]:
         stage = Stage()

@@ -26,26 +26,20 @@ _WORKERS = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
-_PROXY = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.proxy:middlewares"}
 _DEFAULTS = {
     **_WORKERS,
-    **_PROXY,
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_maximum_startup_concurrency": "8",  # one per CPU by default: Ray warns of its own actors
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # 5 by default: a busy machine is slower to import
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.proxy:middlewares",
 }
 
 
 def worker_variables() -> dict[str, str]:
     """Returns what the processes of a job need, which a cluster that runs already does not set."""
     return dict(_WORKERS)
-
-
-def proxy_variables() -> dict[str, str]:
-    """Returns what Serve's proxies need on a node, beside `worker_variables`."""
-    return dict(_PROXY)
 
 
 def set_defaults() -> None:

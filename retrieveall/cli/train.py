@@ -92,7 +92,9 @@ class WorkerFlags:
     packed: Annotated[
         bool,
         typer.Option(
-            "--packed", help="Train several adapters in one worker, over one base and in the same batches."
+            "--packed",
+            help="Train several adapters in one worker, over one base and in the same batches,"
+            " where there is no room for a worker each.",
         ),
     ] = False
     pack_size: Annotated[int, typer.Option(min=2, help="Most adapters of one pack, with --packed.")] = 8

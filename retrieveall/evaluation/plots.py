@@ -78,9 +78,7 @@ def plot_reliability(report: EvalReport) -> Figure | None:
     axes.set_xlabel("score", color=INK, fontsize=9)
     axes.set_ylabel("share right", color=INK, fontsize=9)
     axes.set(xlim=(0, 1), ylim=(0, 1))
-    axes.tick_params(colors=INK, length=0, labelsize=9)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    _bare(axes)
     axes.legend(loc="upper left", frameon=False, labelcolor=INK, fontsize=8)
     return figure
 
@@ -160,6 +158,10 @@ def _dress(axes: Axes, rows: Sequence[str], title: str, *, synthetic: bool) -> N
         axes.axhline(len(rows) - 1.5, color=GRID, linewidth=1)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
+    _bare(axes)
+
+
+def _bare(axes: Axes) -> None:
     axes.tick_params(colors=INK, length=0, labelsize=9)
     for spine in axes.spines.values():
         spine.set_visible(False)
