@@ -56,13 +56,16 @@ class RetrievalConfig:
         embedder: What new indexes are made with, as `retrieveall index --embedder` takes it.
         routing: Which router chooses the adapter.
         routing_neighbours: k of the vote.
+        prior_weight: The power to which the prior's probabilities count in decoding; 0 leaves all to the model.
     """
 
     embedder: str = "ngram"
     routing: Routing = "linear"
     routing_neighbours: int = 20
+    prior_weight: float = 0.3
 
     def __post_init__(self) -> None:
+        _require("retrieval.prior_weight", self.prior_weight, 0 <= self.prior_weight <= 10, "0 to 10")
         _require(
             "retrieval.routing_neighbours", self.routing_neighbours, self.routing_neighbours >= 1, ">= 1"
         )

@@ -17,8 +17,9 @@ from retrieveall.errors import DeadlineExceeded, Overloaded
 from retrieveall.guessing import guess_spans
 from retrieveall.prompting.codec import EncodedText, PromptCodec
 from retrieveall.prompting.hierarchical import DEFAULT_BUDGET_TOKENS, build_prompt
+from retrieveall.text.units import split_units
 from retrieveall.text.windows import split_windows
-from retrieveall.types import Composition, Entity, Examples, Span
+from retrieveall.types import Composition, Entity, Examples, Span, UnitScores
 
 _WINDOW_SHARE = 0.6  # of the prompt budget; the rest is for examples and markers
 ROW_TIMEOUT_S = 600.0  # without a word from the engine; an own deadline usually passes long before
@@ -125,6 +126,7 @@ class Generator:
             adapters=task.adapters,
             composition=task.composition,
             guess=guess_spans(task.text[start_char:end_char], part, task.examples, task.labels),
+            prior=_prior_of(task, part, start_char),
             deadline_s=task.deadline_s,
         )
         return _Window(task=index, start_char=start_char, row=row, examples_dropped=prompt.examples_dropped)
@@ -161,6 +163,15 @@ class Generator:
             ) from None
         pending.popleft()
         return window, future.result()
+
+
+def _prior_of(task: GenerationTask, part: EncodedText, start_char: int) -> UnitScores | None:
+    """Returns what the prior says of a window's units."""
+    whole = task.examples.prior
+    if whole is None:
+        return None
+    first_unit = len(split_units(task.text[:start_char]))
+    return whole.part(first_unit, first_unit + len(part.units))
 
 
 def _joined(text: str, parts: Sequence[tuple[_Window, Decoded]]) -> Generated:

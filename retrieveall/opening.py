@@ -22,6 +22,7 @@ from retrieveall.lora.card import AdapterCard, check_compatible
 from retrieveall.lora.release import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
+from retrieveall.prior_weights import OpenPrior, open_priors
 from retrieveall.retrieval import LanguageIndex, Retriever
 from retrieveall.route_settings import with_fitted_settings
 from retrieveall.route_weights import kept_weights
@@ -166,17 +167,28 @@ class ReleaseRetriever:
     Args:
         retriever: The release's indexes.
         cards: Card of each language's adapter.
+        priors: The priors of languages that have one.
+        examples: False finds none, and leaves what the priors say.
         taught: Taught examples that are also found; None for those of the release alone.
     """
 
     def __init__(
-        self, retriever: Retriever, cards: Mapping[str, AdapterCard], taught: SeenTaught | None = None
+        self,
+        retriever: Retriever,
+        cards: Mapping[str, AdapterCard],
+        *,
+        priors: Mapping[str, OpenPrior],
+        examples: bool = True,
+        taught: SeenTaught | None = None,
     ) -> None:
-        self.retriever, self._cards, self._taught = retriever, cards, taught
+        self.retriever, self.priors = retriever, priors
+        self._cards, self._examples, self._taught = cards, examples, taught
 
     def seeing(self, taught: SeenTaught) -> ReleaseRetriever:
         """Returns a retriever over the same indexes that also finds taught examples."""
-        return ReleaseRetriever(self.retriever, self._cards, taught)
+        return ReleaseRetriever(
+            self.retriever, self._cards, priors=self.priors, examples=self._examples, taught=taught
+        )
 
     @property
     def indexes(self) -> Mapping[str, LanguageIndex]:
@@ -192,8 +204,19 @@ class ReleaseRetriever:
             ServiceUnavailable: A taught example that must be seen has not arrived here.
         """
         index = self.retriever.indexes.get(language)
+        found = [Examples()] * len(texts)
         if index is None:
-            return [Examples()] * len(texts)
+            return found
+        if self._examples:
+            found = self._find(language, index, texts, embeddings)
+        if language not in self.priors:
+            return found
+        scores = self.priors[language].prior.score(texts)
+        return [replace(one, prior=said) for one, said in zip(found, scores, strict=True)]
+
+    def _find(
+        self, language: str, index: LanguageIndex, texts: Sequence[str], embeddings: Vectors | None
+    ) -> list[Examples]:
         card = self._cards[language]
         return self.retriever.retrieve_batch(
             language,
@@ -218,11 +241,31 @@ class OracleRouter:
 
 
 def open_retriever(
-    workspace: Workspace, opened: OpenRelease, last: ReleaseRetriever | None = None
+    workspace: Workspace, opened: OpenRelease, last: ReleaseRetriever | None = None, *, examples: bool = True
 ) -> ReleaseRetriever:
-    """Opens the indexes of a release; those that the last one named too are kept open."""
+    """Opens the indexes and priors of a release; those that the last one named too are kept open."""
     held = None if last is None else last.retriever
-    return ReleaseRetriever(Retriever.open(workspace.indexes, opened.indexes, held=held), opened.cards)
+    retriever = Retriever.open(workspace.indexes, opened.indexes, held=held)
+    return release_retriever(workspace, opened, retriever, last, examples=examples)
+
+
+def release_retriever(
+    workspace: Workspace,
+    opened: OpenRelease,
+    retriever: Retriever,
+    last: ReleaseRetriever | None = None,
+    *,
+    examples: bool = True,
+) -> ReleaseRetriever:
+    """Opens the priors of the languages whose indexes are open; those that the last one had are kept open."""
+    priors = open_priors(
+        workspace,
+        opened.indexes,
+        retriever.indexes,
+        weight=workspace.settings().retrieval.prior_weight,
+        held=None if last is None else last.priors,
+    )
+    return ReleaseRetriever(retriever, opened.cards, priors=priors, examples=examples)
 
 
 def open_engine(
@@ -291,7 +334,7 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
     options = options or OpenOptions()
     opened = read_release(workspace, options)
     settings = workspace.settings()
-    retriever = open_retriever(workspace, opened)
+    retriever = open_retriever(workspace, opened, examples=options.examples)
     router = open_release_router(workspace, opened, retriever, options.routing)
     engine = open_engine(workspace, opened, settings, threads=options.threads, device=options.device)
     generator = Generator(engine, engine.codec, budget_tokens=settings.prompt.budget_tokens)
@@ -303,14 +346,14 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
         release=opened.release.number,
         adapters=opened.adapters,
         router=router,
-        retriever=retriever if options.examples else None,
+        retriever=retriever,
         generator=generator,
     )
     return OpenTagger(tagger=tagger, engine=engine, opened=opened)
 
 
-def learn_routing(workspace: Workspace) -> None:
-    """Learns what the current release's router needs, so that whoever opens the release only reads it.
+def learn_release(workspace: Workspace) -> None:
+    """Learns what the current release's router and priors need, so that whoever opens the release reads it.
 
     Raises:
         RetrieveAllError: As `open_tagger`.

@@ -5,11 +5,16 @@ All character offsets count Unicode code points and are half-open: ``text[start_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 Split = Literal["train", "dev", "test"]
 Composition = Literal["selection", "mixture", "fusion"]
+
+Floats = NDArray[np.float32]
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -98,6 +103,60 @@ class ContextExample:
     taught: bool = False
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class UnitScores:
+    """What the prior says of a sentence of U units, as parts of log-odds that add up (see `retrieveall.prior`).
+
+    With L labels, for mentions of units s to before e:
+
+    - one starts at u, where none is under way: ``start[u]``;
+    - it goes on to unit e: ``go[e] + go_first[s] + go_length[e - s - 1]``, the last length for longer ones;
+    - its labels: ``opens[s] + closes[e - 1] + (inside[e] - inside[s]) + (pairs[e] - pairs[s + 1])
+      + around + length[e - s - 1]``, of which softmax makes probabilities.
+
+    Attributes:
+        weight: The power to which the probabilities count.
+        labels: L labels.
+        start: ``(U,)``.
+        go: ``(U,)``.
+        go_first: ``(U,)``.
+        go_length: ``(lengths,)``.
+        opens: ``(U, L)``.
+        closes: ``(U, L)``.
+        inside: Sums up to before each unit ``(U + 1, L)``.
+        pairs: The same of each unit with the one before ``(U + 1, L)``.
+        around: ``(L,)``.
+        length: ``(lengths, L)``.
+    """
+
+    weight: float
+    labels: tuple[str, ...]
+    start: Floats
+    go: Floats
+    go_first: Floats
+    go_length: Floats
+    opens: Floats
+    closes: Floats
+    inside: Floats
+    pairs: Floats
+    around: Floats
+    length: Floats
+
+    def part(self, first_unit: int, end_unit: int) -> UnitScores:
+        """Returns the scores of some units in a row, as a text is cut into windows."""
+        units, sums = slice(first_unit, end_unit), slice(first_unit, end_unit + 1)
+        return replace(
+            self,
+            start=self.start[units],
+            go=self.go[units],
+            go_first=self.go_first[units],
+            opens=self.opens[units],
+            closes=self.closes[units],
+            inside=self.inside[sums],
+            pairs=self.pairs[sums],
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examples:
     """What retrieval found for one sentence, strongest first in each granularity.
@@ -105,10 +164,12 @@ class Examples:
     Attributes:
         entity: At most n entity examples that passed the dynamic threshold.
         context: At most m context examples that passed the dynamic threshold.
+        prior: What the prior says of the sentence; None where there is none.
     """
 
     entity: tuple[EntityExample, ...] = ()
     context: tuple[ContextExample, ...] = ()
+    prior: UnitScores | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

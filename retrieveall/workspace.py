@@ -1,6 +1,6 @@
 """The workspace: one folder, local or on any pyarrow filesystem, that holds all state.
 
-    corpora/ indexes/ routers/ pool/ releases/ taught/ runs/ reports/ retrieveall.yaml
+    corpora/ indexes/ routers/ priors/ pool/ releases/ taught/ runs/ reports/ retrieveall.yaml
 
 ``retrieveall.yaml`` holds the format version, the one base model of the workspace, set by the first
 ``index`` or ``train``, the embedder last used for indexing, and settings that differ from the defaults.
@@ -29,7 +29,7 @@ from retrieveall.taught.log import TaughtLog
 
 WORKSPACE_FORMAT_VERSION = 1
 WORKSPACE_FILE: Final = "retrieveall.yaml"
-ROOMS: Final = ("corpora", "indexes", "routers", "pool", "releases", "runs", "reports")
+ROOMS: Final = ("corpora", "indexes", "routers", "priors", "pool", "releases", "runs", "reports")
 _LOCK: Final = ".lock"
 
 
@@ -114,6 +114,11 @@ class Workspace:
     def routers(self) -> Store:
         """``routers/<digest>/``: what routers have learned, see `retrieveall.route_weights`."""
         return self.store.child("routers")
+
+    @property
+    def priors(self) -> Store:
+        """``priors/<digest>/``: what priors have learned, see `retrieveall.prior_weights`."""
+        return self.store.child("priors")
 
     @property
     def taught(self) -> TaughtLog:

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Self
 
 from retrieveall.errors import NotFoundError, RetrieveAllError
-from retrieveall.opening import OpenOptions, OpenRelease, ReleaseRetriever, open_retriever, read_release
+from retrieveall.opening import (
+    OpenOptions,
+    OpenRelease,
+    ReleaseRetriever,
+    open_retriever,
+    read_release,
+    release_retriever,
+)
 from retrieveall.retrieval import LanguageIndex, Retriever
 from retrieveall.storage import Store
 from retrieveall.workspace import Workspace
@@ -91,13 +98,14 @@ class ReleaseSource:
         return faults
 
     def open_indexes(
-        self, opened: OpenRelease, last: ReleaseRetriever | None = None
+        self, opened: OpenRelease, last: ReleaseRetriever | None = None, *, examples: bool = True
     ) -> tuple[ReleaseRetriever, dict[str, str]]:
         """Opens the indexes of a release, all that can be.
 
         Args:
             opened: The release.
             last: What was opened before; indexes that both name are kept open.
+            examples: False finds no examples.
 
         Returns:
             What retrieves in the other languages, and what is wrong with which index.
@@ -106,13 +114,13 @@ class ReleaseSource:
             RetrieveAllError: None of several can be opened.
         """
         try:
-            return open_retriever(self.workspace, opened, last), {}
+            return open_retriever(self.workspace, opened, last, examples=examples), {}
         except Exception as error:  # a broken file may raise anything
             log.warning("Not all indexes of release %d can be opened: %s", opened.release.number, error)
             retriever, faults = self._each_index(opened, None if last is None else last.retriever)
             if not retriever.indexes:
                 raise
-        return ReleaseRetriever(retriever, opened.cards), faults
+        return release_retriever(self.workspace, opened, retriever, last, examples=examples), faults
 
     def _each_index(self, opened: OpenRelease, held: Retriever | None) -> tuple[Retriever, dict[str, str]]:
         indexes: dict[str, LanguageIndex] = {}

@@ -24,9 +24,9 @@ from serve_apps.threads import Threads
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldRetriever:
-    """The indexes of one release that can be opened; without a retriever there are no examples."""
+    """The indexes of one release that can be opened."""
 
-    retriever: ReleaseRetriever | None = None
+    retriever: ReleaseRetriever
     faults: Faults = field(default_factory=dict)
 
 
@@ -51,9 +51,8 @@ class RetrieverStage:
         source = ReleaseSource.of(args)
 
         def open_one(number: int, last: HeldRetriever | None) -> HeldRetriever:
-            if not args.examples:
-                return HeldRetriever()
-            retriever, faults = source.open_indexes(source.read(number), last.retriever if last else None)
+            before = None if last is None else last.retriever
+            retriever, faults = source.open_indexes(source.read(number), before, examples=args.examples)
             return HeldRetriever(retriever=retriever, faults=faults)
 
         held = HeldReleases(open_one, faults=lambda one: one.faults)
@@ -104,7 +103,5 @@ class RetrieverStage:
         held = self._held.get(release)
         for language in sorted(held.faults.keys() & {item.index_language for item in composed}):
             raise BrokenArtefactError(f"{held.faults[language]} Try again after 30 seconds.")
-        retriever = held.retriever
-        if retriever is not None:
-            retriever = retriever.seeing(SeenTaught(layers=self._taught, view=view))
+        retriever = held.retriever.seeing(SeenTaught(layers=self._taught, view=view))
         return retrieve_examples(retriever, texts, composed, embeddings)

@@ -192,7 +192,7 @@ def test_readings_stay_few_where_text_is_nothing_but_markers(codec: PromptCodec)
     walker = automaton(codec, encoded, SPELLED)
     for token in encoded.ids[:200]:
         walker.advance(token)
-    assert len(walker._threads) <= 4 * len(encoded.ids)
+    assert len(walker.readings) <= 4 * len(encoded.ids)
 
 
 def test_logprob_sums_what_was_decided_inside_the_entity(codec: PromptCodec) -> None:

@@ -17,7 +17,7 @@ from retrieveall.experiments.plan import ArmRouting
 from retrieveall.opening import (
     OpenOptions,
     OpenTagger,
-    learn_routing,
+    learn_release,
     open_release_router,
     open_retriever,
     open_tagger,
@@ -178,7 +178,7 @@ def test_an_adapter_of_another_base_is_refused_with_both_digests(
 
 def test_what_the_router_needs_is_learned_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = random_workspace(tmp_path, ("de", "en"))
-    learn_routing(workspace)
+    learn_release(workspace)
 
     def refuse(*_: object) -> None:
         raise AssertionError("it was learned again")

@@ -219,19 +219,19 @@ def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
             workspace, stages, resources, publish=request.publish, force=request.force, on_progress=move
         )
     if report.release is not None:
-        _learn_routing(workspace)
+        _learn_release(workspace)
     return report
 
 
-def _learn_routing(workspace: Workspace) -> None:
-    """Learns the router of the new release; where that fails, whoever opens the release says why."""
-    from retrieveall.opening import learn_routing
+def _learn_release(workspace: Workspace) -> None:
+    """Learns router and priors of the new release; where that fails, whoever opens the release says why."""
+    from retrieveall.opening import learn_release
 
     try:
-        with progress_bar("learning the router"):
-            learn_routing(workspace)
+        with progress_bar("learning router and priors"):
+            learn_release(workspace)
     except RetrieveAllError as error:
-        note(f"retrieveall: the router is not learned yet: {error}")
+        note(f"retrieveall: router and priors are not learned yet: {error}")
 
 
 def show_training(report: TrainReport) -> None:

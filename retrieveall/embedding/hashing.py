@@ -51,6 +51,11 @@ def hashed_ngrams(
     return _hash(codes, starts, ends, salts), text_of[starts]
 
 
+def rehashed(hashes: U64, salt: int) -> U64:
+    """Returns other hashes of the same things: those of two salts have nothing in common."""
+    return _finish(hashes ^ np.uint64(salt * 0xD6E8FEB86659FD93 % (1 << 64)))
+
+
 def text_batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Yields half-open ranges of texts to hash at once, none longer than a batch unless one text is."""
     first, characters = 0, 0

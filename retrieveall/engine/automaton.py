@@ -27,7 +27,7 @@ from retrieveall.engine.protocol import DecodedSpan, GuessedSpan
 from retrieveall.errors import ConfigError, InputError
 from retrieveall.prompting.codec import EncodedText
 
-_NOWHERE = -1
+NOWHERE = -1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,19 +130,19 @@ class _Found(NamedTuple):
     previous: _Found | None
 
 
-class _Thread(NamedTuple):
+class Reading(NamedTuple):
     """One reading of the line so far.
 
-    Between entities ``position`` and ``node`` are `_NOWHERE`; inside a mention ``position`` is the
+    Between entities ``position`` and ``node`` are `NOWHERE`; inside a mention ``position`` is the
     token last read; inside a label marker ``node`` is where the reading stands in the prefix tree.
     """
 
     found: _Found | None
     cursor: int  # the first unit that is still free
-    first_unit: int = _NOWHERE
-    first_step: int = _NOWHERE
-    position: int = _NOWHERE
-    node: int = _NOWHERE
+    first_unit: int = NOWHERE
+    first_step: int = NOWHERE
+    position: int = NOWHERE
+    node: int = NOWHERE
 
 
 class TagLineAutomaton:
@@ -154,15 +154,19 @@ class TagLineAutomaton:
         end_id: The token that ends the line.
 
     Attributes:
+        tokens: The sentence as one run of tokens.
+        grammar: As given.
+        end_id: As given.
+        readings: All readings of the line so far that are alive, those whose mentions come first before others.
         finished: True once the end token was read.
     """
 
     def __init__(self, sentence: EncodedText, grammar: LabelGrammar, end_id: int) -> None:
         self._sentence = sentence
-        self._tokens = SentenceTokens(sentence)
-        self._grammar = grammar
-        self._end_id = end_id
-        self._threads = [_Thread(None, 0)]
+        self.tokens = SentenceTokens(sentence)
+        self.grammar = grammar
+        self.end_id = end_id
+        self.readings = [Reading(None, 0)]
         self._logprobs: list[float] = []
         self._allowed: tuple[int, ...] | None = None
         self.finished = False
@@ -177,7 +181,7 @@ class TagLineAutomaton:
         if self._allowed is None:
             ids: set[int] = set()
             if not self.finished:
-                for thread in self._threads:
+                for thread in self.readings:
                     self._collect(thread, ids)
             self._allowed = tuple(sorted(ids))
         return self._allowed
@@ -196,15 +200,15 @@ class TagLineAutomaton:
             raise ValueError(f"Token {token} was given; the grammar allows {self.allowed()} here.")
         self._logprobs.append(logprob)
         self._allowed = None
-        between = [thread for thread in self._threads if _is_between(thread)]
-        if token == self._end_id and between:
-            self._threads = between[:1]
+        between = [thread for thread in self.readings if _is_between(thread)]
+        if token == self.end_id and between:
+            self.readings = between[:1]
             self.finished = True
             return
-        after: list[_Thread] = []
-        for thread in self._threads:
+        after: list[Reading] = []
+        for thread in self.readings:
             after += self._after(thread, token)
-        self._threads = _without_shadowed(after)
+        self.readings = _without_shadowed(after)
 
     def copy(self) -> TagLineAutomaton:
         """Returns an automaton that stands where this one stands and goes its own way from here."""
@@ -221,24 +225,24 @@ class TagLineAutomaton:
         Args:
             guess: Mentions in order; labels that are not the grammar's are passed over.
         """
-        thread, tokens = self._threads[0], self._tokens
-        if self.finished or thread.node != _NOWHERE:
+        thread, tokens = self.readings[0], self.tokens
+        if self.finished or thread.node != NOWHERE:
             return []
-        known = [span for span in guess if span.label in self._grammar.marker_ids]
+        known = [span for span in guess if span.label in self.grammar.marker_ids]
         ids: list[int] = []
         cursor = thread.cursor
-        if thread.position != _NOWHERE:
+        if thread.position != NOWHERE:
             here = next((span for span in known if span.first_unit == thread.first_unit), None)
             if here is None or tokens.unit[thread.position] >= here.end_unit:
                 return []
             ids += tokens.ids[thread.position + 1 : tokens.first_token[here.end_unit]]
-            ids += self._grammar.marker_ids[here.label]
+            ids += self.grammar.marker_ids[here.label]
             cursor = here.end_unit
         for span in known:
             if span.first_unit >= cursor:
                 ids += tokens.ids[tokens.first_token[span.first_unit] : tokens.first_token[span.end_unit]]
-                ids += self._grammar.marker_ids[span.label]
-        return [*ids, self._end_id]
+                ids += self.grammar.marker_ids[span.label]
+        return [*ids, self.end_id]
 
     def forced(self) -> list[int]:
         """Reads every token that is the only one allowed, up to the next choice or the end.
@@ -255,7 +259,7 @@ class TagLineAutomaton:
     def spans(self) -> tuple[DecodedSpan, ...]:
         """Returns the entities of the line in order of appearance, of an unfinished line so far."""
         found: list[_Found] = []
-        last = self._threads[0].found
+        last = self.readings[0].found
         while last is not None:
             found.append(last)
             last = last.previous
@@ -270,58 +274,58 @@ class TagLineAutomaton:
             logprob=sum(self._logprobs[entity.first_step : entity.end_step]),
         )
 
-    def _collect(self, thread: _Thread, ids: set[int]) -> None:
+    def _collect(self, thread: Reading, ids: set[int]) -> None:
         """Adds what one reading allows next."""
-        tokens = self._tokens
-        if thread.node != _NOWHERE:
-            ids.update(self._grammar.children[thread.node])
-        elif thread.position != _NOWHERE:
+        tokens = self.tokens
+        if thread.node != NOWHERE:
+            ids.update(self.grammar.children[thread.node])
+        elif thread.position != NOWHERE:
             if thread.position + 1 < len(tokens.ids):
                 ids.add(tokens.ids[thread.position + 1])
             if tokens.is_last[thread.position]:
-                ids.update(self._grammar.children[0])
+                ids.update(self.grammar.children[0])
         else:
-            ids.add(self._end_id)
+            ids.add(self.end_id)
             ids.update(tokens.ids[start] for start in tokens.first_token[thread.cursor : -1])
 
-    def _after(self, thread: _Thread, token: int) -> list[_Thread]:
+    def _after(self, thread: Reading, token: int) -> list[Reading]:
         """Returns what one reading becomes by a token: nothing, one reading, or several."""
-        if thread.node != _NOWHERE:
+        if thread.node != NOWHERE:
             return self._in_label(thread, thread.node, token)
-        if thread.position == _NOWHERE:
+        if thread.position == NOWHERE:
             return self._starts(thread, token)
-        tokens, after = self._tokens, []
+        tokens, after = self.tokens, []
         follower = thread.position + 1
         if tokens.is_last[thread.position]:
             after += self._in_label(thread, 0, token)
         if follower < len(tokens.ids) and tokens.ids[follower] == token:
-            after.append(_Thread(thread.found, thread.cursor, thread.first_unit, thread.first_step, follower))
+            after.append(Reading(thread.found, thread.cursor, thread.first_unit, thread.first_step, follower))
         return after
 
-    def _starts(self, thread: _Thread, token: int) -> list[_Thread]:
-        tokens, step = self._tokens, self.steps - 1
+    def _starts(self, thread: Reading, token: int) -> list[Reading]:
+        tokens, step = self.tokens, self.steps - 1
         return [
-            _Thread(thread.found, thread.cursor, unit, step, tokens.first_token[unit])
+            Reading(thread.found, thread.cursor, unit, step, tokens.first_token[unit])
             for unit in range(thread.cursor, len(tokens.first_token) - 1)
             if tokens.ids[tokens.first_token[unit]] == token
         ]
 
-    def _in_label(self, thread: _Thread, node: int, token: int) -> list[_Thread]:
-        child = self._grammar.children[node].get(token)
+    def _in_label(self, thread: Reading, node: int, token: int) -> list[Reading]:
+        child = self.grammar.children[node].get(token)
         if child is None:
             return []
-        label = self._grammar.leaf_label[child]
-        end_unit = self._tokens.unit[thread.position] + 1
+        label = self.grammar.leaf_label[child]
+        end_unit = self.tokens.unit[thread.position] + 1
         if label is None:
             return [
-                _Thread(
+                Reading(
                     thread.found, end_unit, thread.first_unit, thread.first_step, thread.position, node=child
                 )
             ]
         found = _Found(
             thread.first_unit, end_unit, label, thread.first_step, self.steps, previous=thread.found
         )
-        return [_Thread(found, end_unit)]
+        return [Reading(found, end_unit)]
 
 
 def longest_line(sentence: EncodedText, label_ids: Sequence[Sequence[int]]) -> int:
@@ -356,18 +360,18 @@ def choices_along(sentence: EncodedText, grammar: LabelGrammar, line: Sequence[i
     return choices
 
 
-def _is_between(thread: _Thread) -> bool:
-    return thread.position == _NOWHERE
+def _is_between(thread: Reading) -> bool:
+    return thread.position == NOWHERE
 
 
-def _without_shadowed(threads: Sequence[_Thread]) -> list[_Thread]:
+def _without_shadowed(threads: Sequence[Reading]) -> list[Reading]:
     """Drops readings that an earlier one stands for; readings come ordered by where mentions start.
 
     Two readings are rivals when they took the same tokens for the same entity at different places:
     the earliest place wins once the label has begun. Two readings are twins when the same lines may
     follow: the first is enough, which keeps their number below a few per token of the sentence.
     """
-    kept: list[_Thread] = []
+    kept: list[Reading] = []
     seen: set[tuple[object, ...]] = set()
     for thread in threads:
         keys = {_rival_key(thread), _twin_key(thread)}
@@ -377,13 +381,13 @@ def _without_shadowed(threads: Sequence[_Thread]) -> list[_Thread]:
     return kept
 
 
-def _rival_key(thread: _Thread) -> tuple[object, ...]:
-    if thread.node != _NOWHERE:
+def _rival_key(thread: Reading) -> tuple[object, ...]:
+    if thread.node != NOWHERE:
         return ("label", id(thread.found), thread.first_step, thread.node)
     if _is_between(thread) and thread.found is not None:
         return ("found", id(thread.found.previous), thread.found.first_step, thread.found.label)
     return ("mention", thread.position)
 
 
-def _twin_key(thread: _Thread) -> tuple[object, ...]:
-    return (thread.cursor if _is_between(thread) else _NOWHERE, thread.position, thread.node)
+def _twin_key(thread: Reading) -> tuple[object, ...]:
+    return (thread.cursor if _is_between(thread) else NOWHERE, thread.position, thread.node)

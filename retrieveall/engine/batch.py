@@ -24,7 +24,8 @@ import torch
 
 from retrieveall.engine.automaton import TagLineAutomaton
 from retrieveall.engine.drafting import DraftAccounts
-from retrieveall.engine.head import AllowedScorer
+from retrieveall.engine.fusion import PriorView
+from retrieveall.engine.head import AllowedScorer, Question
 from retrieveall.engine.kv_cache import TRASH, KvLimit, SlotCache
 from retrieveall.engine.masks import AttentionMasks
 from retrieveall.engine.passes import pass_cost, passes
@@ -79,6 +80,7 @@ class LiveRow:
         self.accepted_tokens = 0
         self.forward_passes = 0
         self.guess = ticket.row.guess
+        self._prior = None if ticket.row.prior is None else PriorView(ticket.row.prior)
         self.is_gone = False
         self._max_positions = max_positions
         self._check_positions()
@@ -108,16 +110,22 @@ class LiveRow:
         self.drafted_tokens += len(self.draft[:-1])
         return fed + self.draft[:-1]
 
-    def questions(self) -> list[tuple[int, ...]]:
+    def questions(self) -> list[Question]:
         """Returns what the grammar allows behind the last unseen token and behind every fed draft token."""
         if self.unseen:
             return []
-        asked = [self.automaton.allowed()]
+        asked = [self._question(self.automaton)]
         ahead = self.automaton.copy()
         for token in self.draft[:-1]:
             ahead.advance(token)
-            asked.append(ahead.allowed())
+            asked.append(self._question(ahead))
         return asked
+
+    def _question(self, automaton: TagLineAutomaton) -> Question:
+        allowed = automaton.allowed()
+        if self._prior is None or len(allowed) < 2:
+            return Question(allowed)
+        return Question(allowed, self._prior.logprobs(automaton))
 
     def settle(self, answers: Sequence[tuple[int, float]]) -> None:
         """Takes the model's choices as far as the draft foresaw them, and whatever the last one forces.
@@ -268,7 +276,7 @@ class RunningBatch:
             for i in range(len(questions))
         ]
         states = states_NL.flatten(0, 1)[torch.tensor(places, device=self._device)]
-        tokens, logprobs = self._scorer.choose(states, [ids for questions in asked for ids in questions])
+        tokens, logprobs = self._scorer.choose(states, [one for questions in asked for one in questions])
         answers = iter(zip(tokens, logprobs, strict=True))
         for row, questions in zip(rows, asked, strict=True):
             if not questions:

@@ -8,7 +8,7 @@ which is found out by trying, the model computes them all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import embedding
@@ -17,6 +17,18 @@ from torch.nn.utils.rnn import pad_sequence
 from retrieveall.engine.last_layer import LastLayer
 
 _PROBE_TOKENS = 8
+
+
+class Question(NamedTuple):
+    """What a row's next token may be.
+
+    Attributes:
+        allowed: Sorted token ids, at least one.
+        favour: What is added to the logarithm of each one's probability; empty for nothing.
+    """
+
+    allowed: Sequence[int]
+    favour: Sequence[float] = ()
 
 
 class AllowedScorer:
@@ -62,18 +74,23 @@ class AllowedScorer:
             hidden: torch.Tensor = self._body(**inputs).last_hidden_state
             return hidden[:, -columns:]
 
-    def choose(self, states: torch.Tensor, allowed: Sequence[Sequence[int]]) -> tuple[list[int], list[float]]:
+    def choose(self, states: torch.Tensor, questions: Sequence[Question]) -> tuple[list[int], list[float]]:
         """Chooses each row's most probable allowed token, the one with the smallest id on a tie.
 
         Args:
             states: Of N rows, one column each, (N, D or V); see `states`.
-            allowed: N sorted, non-empty lists of token ids.
+            questions: N of them.
 
         Returns:
             N tokens and N natural logarithms of their probabilities among the allowed ones.
         """
-        ids_NK = padded_ids(allowed).to(states.device)
-        best = self.logprobs(states, ids_NK).max(dim=-1)
+        ids_NK = padded_ids([question.allowed for question in questions]).to(states.device)
+        logprobs_NK = self.logprobs(states, ids_NK)
+        if any(question.favour for question in questions):
+            favour = [torch.tensor(q.favour or [0.0] * len(q.allowed)) for q in questions]
+            favour_NK = pad_sequence(favour, batch_first=True).to(logprobs_NK)
+            logprobs_NK = (logprobs_NK + favour_NK).log_softmax(dim=-1)
+        best = logprobs_NK.max(dim=-1)
         tokens = ids_NK.gather(1, best.indices[:, None])[:, 0]
         return tokens.tolist(), best.values.tolist()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from retrieveall.prompting.codec import EncodedText
-from retrieveall.types import Composition
+from retrieveall.types import Composition, UnitScores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +35,7 @@ class Row:
         composition: How several adapters act together (LoraRetriever: selection, mixture, fusion).
         guess: Mentions in order, none inside another, that the engine may try first. They never change
             the answer, only the number of forward passes.
+        prior: What the prior says of the sentence's units; None leaves all to the model.
         deadline_s: Time on the engine's clock (``time.monotonic``) after which the row is dropped.
     """
 
@@ -44,6 +45,7 @@ class Row:
     adapters: tuple[tuple[str, float], ...] = ()
     composition: Composition = "selection"
     guess: tuple[GuessedSpan, ...] = ()
+    prior: UnitScores | None = field(default=None, compare=False)
     deadline_s: float | None = None
 
 
@@ -53,7 +55,7 @@ class DecodedSpan:
 
     Attributes:
         logprob: Natural logarithm, over the branching decisions inside the entity (start, end,
-            label), of the probability renormalised over the allowed continuations. Forced tokens
+            label), of the probability renormalised over the allowed continuations, the prior's say counted. Forced tokens
             count 1. Source: own choice.
     """
 

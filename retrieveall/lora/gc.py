@@ -1,10 +1,11 @@
-"""Garbage: adapters, indexes and routers that no kept release needs, and what crashes left behind.
+"""Garbage: adapters, indexes, routers and priors that no kept release needs, and what crashes left behind.
 
 Numbers of releases stay as history; a release that is not kept may lose its artefacts, after which
 rolling back to it is refused. Nothing younger than the age limit is removed: it may belong to a
 training or an indexing that has not published yet, so the limit must be longer than the longest of
 them. A job that pins an older release needs that release to be among the kept ones. What a router has
-learned stays while a kept release has just the indexes it learned from; it can be learned again.
+learned stays while a kept release has just the indexes it learned from, a prior while one has its index;
+both can be learned again.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from retrieveall.storage import TEMPORARY_PREFIX, Store, StoredFile
 if TYPE_CHECKING:
     from retrieveall.workspace import Workspace
 
-Kind = Literal["adapter", "index", "router", "temporary"]
-ROUTER_MARKER: Final = "manifest.json"
+Kind = Literal["adapter", "index", "router", "prior", "temporary"]
+LEARNED_MARKER: Final = "manifest.json"
 _ROOMS: tuple[tuple[str, Kind, str], ...] = (
     ("pool", "adapter", CARD_FILE),
     ("indexes", "index", INDEX_MARKER),
 )
-_ROUTERS: Final = "routers"
-_MARKERS = {**{kind: marker for _, kind, marker in _ROOMS}, "router": ROUTER_MARKER}
+_LEARNED: tuple[tuple[str, Kind], ...] = (("routers", "router"), ("priors", "prior"))
+_MARKERS = {kind: marker for _, kind, marker in _ROOMS} | {kind: LEARNED_MARKER for _, kind in _LEARNED}
 _TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.*|.*\.[0-9a-f]{{32}}\.tmp")
 
 
@@ -43,7 +44,7 @@ class Garbage:
     Attributes:
         path: Relative to the workspace.
         language: Of an adapter or index.
-        digest: Of an adapter, index or router.
+        digest: Of an adapter, index, router or prior.
     """
 
     path: str
@@ -96,7 +97,7 @@ def collect_garbage(
     kept = _kept(workspace.releases, keep_releases)
     named = _named(workspace, kept)
     before_s = now_s - min_age_s
-    artefacts = [*_artefacts(workspace, named), *_routers(workspace, named)]
+    artefacts = [*_artefacts(workspace, named), *_unnamed_learned(workspace, named)]
     inside = tuple(f"{garbage.path}/" for garbage, _ in artefacts)
     leftovers = [pair for pair in _leftovers(workspace.store) if not pair[0].path.startswith(inside)]
     found = [*artefacts, *leftovers]
@@ -118,13 +119,14 @@ def _kept(releases: Releases, keep_releases: int) -> list[Release]:
 
 
 def _named(workspace: Workspace, kept: Iterable[Release]) -> set[tuple[Kind, str]]:
-    """Returns adapters, ``language/digest`` of indexes, and routers that must stay."""
+    """Returns adapters, ``language/digest`` of indexes, and what was learned that must stay."""
     named: set[tuple[Kind, str]] = set()
-    routers = _learned_from(workspace)
+    routers, priors = (_learned_from(workspace.store.child(room)) for room, _ in _LEARNED)
     for release in kept:
         indexes = {code: entry.index for code, entry in release.languages.items() if entry.index is not None}
         corpora = {code: list(_parts(workspace, code, digest))[-1] for code, digest in indexes.items()}
         named |= {("router", digest) for digest, learned in routers.items() if learned == corpora}
+        named |= {("prior", digest) for digest, learned in priors.items() if learned.items() <= corpora.items()}
         for language, entry in release.languages.items():
             named.add(("adapter", entry.adapter))
             if entry.index is not None:
@@ -143,30 +145,31 @@ def _parts(workspace: Workspace, language: str, digest: str) -> Iterable[str]:
         yield from (folded["taught"], folded["index"]) if folded else ()
 
 
-def _learned_from(workspace: Workspace) -> dict[str, Any]:
-    """Returns the index digests by language that each complete router was learned from, by its digest."""
-    store, found = workspace.routers, {}
+def _learned_from(store: Store) -> dict[str, dict[str, str]]:
+    """Returns the index digests by language that each complete router or prior was learned from, by its digest."""
+    found = {}
     for digest in store.list():
-        with contextlib.suppress(InputError, TypeError, KeyError):  # broken
-            if store.exists(f"{digest}/{ROUTER_MARKER}"):
-                found[digest] = store.read_json(f"{digest}/{ROUTER_MARKER}")["indexes"]
+        with contextlib.suppress(InputError, TypeError, KeyError, ValueError):  # broken
+            if store.exists(f"{digest}/{LEARNED_MARKER}"):
+                found[digest] = dict(store.read_json(f"{digest}/{LEARNED_MARKER}")["indexes"])
     return found
 
 
-def _routers(workspace: Workspace, named: set[tuple[Kind, str]]) -> Iterable[tuple[Garbage, float | None]]:
-    """Yields routers that no kept release needs, broken ones too, with the time of their last change."""
-    folders: dict[str, list[StoredFile]] = {}
-    for file in workspace.routers.files():
-        digest, _, rest = file.path.partition("/")
-        if rest and not _is_temporary(digest):
-            folders.setdefault(digest, []).append(file)
-    for digest, files in folders.items():
-        if ("router", digest) not in named:
-            size = sum(file.size_bytes for file in files)
-            yield (
-                Garbage(path=f"{_ROUTERS}/{digest}", kind="router", size_bytes=size, digest=digest),
-                _last_change(files),
-            )
+def _unnamed_learned(
+    workspace: Workspace, named: set[tuple[Kind, str]]
+) -> Iterable[tuple[Garbage, float | None]]:
+    """Yields routers and priors that no kept release needs, broken ones too, with the time of their last change."""
+    for room, kind in _LEARNED:
+        folders: dict[str, list[StoredFile]] = {}
+        for file in workspace.store.child(room).files():
+            digest, _, rest = file.path.partition("/")
+            if rest and not _is_temporary(digest):
+                folders.setdefault(digest, []).append(file)
+        for digest, files in folders.items():
+            if (kind, digest) not in named:
+                size = sum(file.size_bytes for file in files)
+                garbage = Garbage(path=f"{room}/{digest}", kind=kind, size_bytes=size, digest=digest)
+                yield garbage, _last_change(files)
 
 
 def _artefacts(workspace: Workspace, named: set[tuple[Kind, str]]) -> Iterable[tuple[Garbage, float | None]]:

@@ -152,7 +152,7 @@ class ContextRows:
         """Returns a row's gold mentions."""
         return tuple(GoldEntity(**values) for values in self._table["entities"][row].as_py())
 
-    def example(self, row: int, similarity: float) -> ContextExample:
+    def example(self, row: int, similarity: float = 1.0) -> ContextExample:
         """Returns a row as it is shown in a prompt."""
         return ContextExample(
             text=self.text(row),

@@ -1,9 +1,8 @@
-"""Learning of the `linear` router's weights: softmax regression by AdaGrad, one step size for each row.
+"""Learning of the `linear` router's weights (see regression.py).
 
-The sentences are passed over three times in an order drawn from a fixed seed, and nothing else is random:
-the same sentences give the same weights. Every language counts alike, however few its sentences are: with
-300 sentences of one beside 6,000 of each of five others, that is worth three points (PAN-X). Source: own
-choice. It must hold for one language and for 1,000, so there are limits, with L languages:
+Every language counts alike, however few its sentences are: with 300 sentences of one beside 6,000 of each
+of five others, that is worth three points (PAN-X). Source: own choice. It must hold for one language and
+for 1,000, so there are limits, with L languages:
 
 - at most 20,000 sentences a language, 500,000 in all, 2^28 / L² a language: all of them up to 25 languages,
   268 of each of 1,000; their first 128 characters. The hashes of all are held at once, 0.3 GB of short
@@ -11,8 +10,7 @@ choice. It must hold for one language and for 1,000, so there are limits, with L
 - R ≤ 2^20 rows with R·L ≤ 2^26: at most 268 MB of float32 (25 MB for six languages), half of it on disk;
 - S ≤ 2^22 bits a language for the n-grams seen, S·L ≤ 2^30: at most 134 MB (3 MB for six languages).
 
-A step adds to the rows of 256 sentences; beside the above it holds some copies of these rows.
-Axes: N sentences, B of one step, G n-grams, R rows, U rows of one step, L languages.
+Axes: N sentences, G n-grams, R rows, L languages.
 """
 
 from __future__ import annotations
@@ -27,7 +25,8 @@ from retrieveall.corpus.limits import limited
 from retrieveall.embedding.hashing import text_batches
 from retrieveall.errors import NotFoundError
 from retrieveall.retrieval.index import LanguageIndex
-from retrieveall.routing.linear import Counts, LinearWeights, ngrams_of, scale, slots_of, summed
+from retrieveall.regression import Counts, regression
+from retrieveall.routing.linear import LinearWeights, ngrams_of, scale, slots_of
 
 MOST_OF_A_LANGUAGE = 20_000
 MOST_SENTENCES = 500_000
@@ -36,10 +35,6 @@ MOST_CHARACTERS = 128
 MOST_WEIGHTS, MOST_ROWS = 1 << 26, 1 << 20
 MOST_BITS, MOST_SLOTS = 1 << 30, 1 << 22
 EPOCHS = 3
-STEP_SENTENCES = 256
-STEP_SIZE = 0.3
-_SEED = 13
-_TINY = 1e-8
 
 
 def learn_from_indexes(indexes: Mapping[str, LanguageIndex]) -> LinearWeights:
@@ -85,8 +80,18 @@ def learn(texts: Mapping[str, Sequence[str]]) -> LinearWeights:
     features = np.concatenate([some for some, _ in found] or [np.empty(0, np.int32)])
     counts = np.concatenate([count for _, count in found] or [np.empty(0, np.int64)])
     labels = np.repeat(np.arange(len(languages)), [len(texts[code]) for code in languages])
-    learned = _Regression(torch.from_numpy(features), counts, torch.from_numpy(labels), rows, len(languages))
-    return LinearWeights(languages=languages, rows_RL=learned.run().half().float(), seen=seen)
+    language_N = torch.from_numpy(labels)
+    of_language = torch.bincount(language_N, minlength=len(languages)).clamp(min=1)
+    rows_RL = regression(
+        torch.from_numpy(features),
+        counts,
+        language_N,
+        scale(counts),
+        shape=(rows, len(languages)),
+        epochs=EPOCHS,
+        worth_N1=(len(labels) / (len(languages) * of_language))[language_N].unsqueeze(1),
+    )
+    return LinearWeights(languages=languages, rows_RL=rows_RL.half().float(), seen=seen)
 
 
 def _read(texts: Sequence[str], rows: int, seen: NDArray[np.uint8]) -> list[tuple[NDArray[np.int32], Counts]]:
@@ -99,59 +104,3 @@ def _read(texts: Sequence[str], rows: int, seen: NDArray[np.uint8]) -> list[tupl
         np.bitwise_or.at(seen, slot >> 3, np.left_shift(1, slot & 7).astype(np.uint8))
         found.append(((hashes % np.uint64(rows)).astype(np.int32), counts))
     return found
-
-
-class _Regression:
-    """Softmax regression of N sentences' languages on the rows of their n-grams.
-
-    Args:
-        features: Rows, sentence by sentence ``(G,)``.
-        counts: How many each sentence has ``(N,)``.
-        labels: Language of each ``(N,)``.
-        rows: R.
-        languages: L.
-    """
-
-    def __init__(
-        self, features: torch.Tensor, counts: Counts, labels: torch.Tensor, rows: int, languages: int
-    ) -> None:
-        self._features, self._counts, self._labels = features, counts, labels
-        self._starts = np.cumsum(counts) - counts
-        of_language = torch.bincount(labels, minlength=languages).clamp(min=1)
-        self._worth = (len(labels) / (languages * of_language))[labels].unsqueeze(1)  # (N, 1)
-        self._weights = torch.zeros(rows, languages)
-        self._squares = torch.zeros(rows, 1)  # AdaGrad's sums
-
-    def run(self) -> torch.Tensor:
-        """Returns the weights ``(R, L)``."""
-        total = len(self._counts) * EPOCHS
-        generator = np.random.default_rng(_SEED)
-        for epoch in range(EPOCHS):
-            order = generator.permutation(len(self._counts))
-            for first in range(0, len(order), STEP_SENTENCES):
-                done = (epoch * len(order) + first) / total
-                self._step(order[first : first + STEP_SENTENCES], STEP_SIZE * (1.0 - done))
-        return self._weights
-
-    def _step(self, sentences: NDArray[np.int64], size: float) -> None:
-        """Descends along the summed gradient of a step's sentences."""
-        counts = self._counts[sentences]
-        features = self._features[_ranges(self._starts[sentences], counts)]
-        divisor = scale(counts)
-        shares = torch.softmax(summed(self._weights, features, torch.from_numpy(counts)) / divisor, dim=1)
-        shares[torch.arange(len(sentences)), self._labels[sentences]] -= 1.0
-        gradient_BL = shares * self._worth[sentences] / divisor
-        sentence_of = torch.from_numpy(np.repeat(np.arange(len(sentences), dtype=np.int32), counts))
-        ordered, by_row = torch.sort(features, stable=True)
-        rows, times = torch.unique_consecutive(ordered, return_counts=True)
-        gradient_UL = summed(gradient_BL, sentence_of[by_row], times)
-        rows = rows.long()
-        squares = self._squares[rows] + gradient_UL.square().mean(dim=1, keepdim=True)
-        self._squares[rows] = squares
-        self._weights[rows] -= size * gradient_UL / (squares.sqrt() + _TINY)
-
-
-def _ranges(starts: NDArray[np.int64], counts: Counts) -> torch.Tensor:
-    """Returns the places starts[0], starts[0] + 1 … of all ranges, one after the other."""
-    shifts = starts - (np.cumsum(counts) - counts)
-    return torch.from_numpy(np.repeat(shifts, counts) + np.arange(counts.sum()))

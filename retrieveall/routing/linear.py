@@ -16,14 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import embedding_bag
 
 from retrieveall.embedding.hashing import U64, hashed_ngrams, text_batches
 from retrieveall.embedding.protocol import Vectors
+from retrieveall.regression import Counts, summed
 from retrieveall.routing.scorer import Floats, LanguageScores
 
 LENGTHS = (1, 2, 3, 4, 5)
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,9 +93,3 @@ def scores(rows_RL: torch.Tensor, hashes: U64, counts: Counts) -> torch.Tensor:
 def scale(counts: Counts) -> torch.Tensor:
     """Returns what the sums of N sentences are divided by ``(N, 1)``."""
     return torch.from_numpy(np.sqrt(np.maximum(counts, 1)).astype(np.float32)).unsqueeze(1)
-
-
-def summed(table: torch.Tensor, which: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Returns sums of rows of a table: the first ``counts[0]`` of ``which``, then the next, and so on."""
-    starts = torch.cumsum(counts, 0) - counts
-    return embedding_bag(which, table, starts.to(which.dtype), mode="sum")

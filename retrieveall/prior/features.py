@@ -1,0 +1,147 @@
+"""What the prior sees of a unit: hashes of its letters, of the whole word, of its shape, of it and the one before.
+
+Axes: U units of all sentences, one after the other; G features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieveall.embedding.hashing import U64, hashed_ngrams, rehashed, text_batches
+from retrieveall.regression import Counts, ranges
+from retrieveall.types import Span
+
+_LENGTHS = (1, 2, 3, 4, 5)
+_CASED, _PAIR, _BORDER = 1, 2, 3  # salts
+_CACHED_SHAPES = 100_000
+
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Bags:
+    """A bag of hashes for each of U units: those of unit i begin at ``starts[i]``, and are ``counts[i]``."""
+
+    hashes: U64
+    counts: Counts
+
+    def of(self, units: Places) -> tuple[U64, Counts]:
+        """Returns the hashes of some units, one unit after the other, and how many each has."""
+        starts = np.cumsum(self.counts) - self.counts
+        counts = self.counts[units]
+        return self.hashes[ranges(starts[units], counts)], counts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitFeatures:
+    """The features of the units of some sentences.
+
+    Attributes:
+        sentence: Which sentence each unit belongs to ``(U,)``.
+        full: Letters up to five in a row, the word with and without capitals, its shape.
+        brief: The word without capitals, and its shape.
+        word: The word without capitals.
+        pair: The word and the one before it.
+    """
+
+    sentence: Places
+    full: Bags
+    brief: Bags
+    word: Bags
+    pair: Bags
+
+
+def unit_features(texts: Sequence[str], units: Sequence[Sequence[Span]]) -> UnitFeatures:
+    """Returns the features of the units of S sentences.
+
+    Args:
+        texts: S sentences.
+        units: The units of each, in order.
+    """
+    words = [
+        text[unit.start_char : unit.end_char]
+        for text, some in zip(texts, units, strict=True)
+        for unit in some
+    ]
+    sentence = np.repeat(np.arange(len(texts)), [len(some) for some in units])
+    letters, letter_counts = _letters(words)
+    whole = _hash_of([word.lower() for word in words])
+    cased = rehashed(_hash_of(words), _CASED)
+    shapes = _hash_of([shape_of(word) for word in words])
+    return UnitFeatures(
+        sentence=sentence,
+        full=_joined(letters, letter_counts, np.stack([whole, cased, shapes], axis=1)),
+        brief=_plain(np.stack([whole, shapes], axis=1)),
+        word=_plain(whole[:, None]),
+        pair=_plain(_pairs(whole, sentence)[:, None]),
+    )
+
+
+@lru_cache(maxsize=_CACHED_SHAPES)
+def shape_of(word: str) -> str:
+    """Returns the shape of a word: letters become X, x or c, digits d; runs are cut to two: ``Xxx-dd``."""
+    shape = ""
+    for letter in word:
+        kind = letter
+        if letter.isalpha():
+            kind = "X" if letter.isupper() else "x" if letter.islower() else "c"
+        elif letter.isdigit():
+            kind = "d"
+        if not shape.endswith(2 * kind):
+            shape += kind
+    return shape
+
+
+def border(salt: int) -> U64:
+    """Returns the feature of a neighbour that is not there ``(1,)``."""
+    return rehashed(np.array([_BORDER], np.uint64), salt)
+
+
+def _letters(words: Sequence[str]) -> tuple[U64, Counts]:
+    """Returns the n-grams of words, word by word, and how many each has."""
+    hashes, counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    for first, last in text_batches(words):
+        found, word_of = hashed_ngrams(words[first:last], _LENGTHS)
+        hashes.append(found[np.argsort(word_of, kind="stable")])
+        counts.append(np.bincount(word_of, minlength=last - first))
+    return np.concatenate(hashes), np.concatenate(counts)
+
+
+def _hash_of(words: Sequence[str]) -> U64:
+    """Returns one hash for each word."""
+    return np.array([_word_hash(word) for word in words], np.uint64)
+
+
+@lru_cache(maxsize=_CACHED_SHAPES)
+def _word_hash(word: str) -> int:
+    data = word.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _pairs(whole: U64, sentence: Places) -> U64:
+    """Returns the hash of each word with the one before it in its sentence."""
+    before = np.roll(whole, 1)
+    if len(whole):
+        before[np.flatnonzero(np.diff(sentence, prepend=-1))] = _BORDER
+    return rehashed(whole ^ rehashed(before, _PAIR), _PAIR)
+
+
+def _plain(hashes_UF: NDArray[np.uint64]) -> Bags:
+    return Bags(hashes_UF.reshape(-1), np.full(len(hashes_UF), hashes_UF.shape[1], np.int64))
+
+
+def _joined(hashes: U64, counts: Counts, more_UF: NDArray[np.uint64]) -> Bags:
+    """Puts more hashes behind those of each unit."""
+    added = more_UF.shape[1]
+    total = counts + added
+    starts = np.cumsum(total) - total
+    joined = np.empty(int(total.sum()), np.uint64)
+    joined[ranges(starts, counts)] = hashes
+    joined[(starts + counts)[:, None] + np.arange(added)] = more_UF
+    return Bags(joined, total)
