@@ -56,16 +56,18 @@ class RetrievalConfig:
         embedder: What new indexes are made with, as `retrieveall index --embedder` takes it.
         routing: Which router chooses the adapter.
         routing_neighbours: k of the vote.
-        prior_weight: The power to which the prior's probabilities count in decoding; 0 leaves all to the model.
+        prior_weight: The power to which the prior's probabilities count in decoding, 0 for no prior; None
+            takes what each adapter was best with on dev.
     """
 
     embedder: str = "ngram"
     routing: Routing = "linear"
     routing_neighbours: int = 20
-    prior_weight: float = 0.3
+    prior_weight: float | None = None
 
     def __post_init__(self) -> None:
-        _require("retrieval.prior_weight", self.prior_weight, 0 <= self.prior_weight <= 10, "0 to 10")
+        weight = self.prior_weight
+        _require("retrieval.prior_weight", weight, weight is None or 0 <= weight <= 10, "0 to 10")
         _require(
             "retrieval.routing_neighbours", self.routing_neighbours, self.routing_neighbours >= 1, ">= 1"
         )

@@ -1,9 +1,9 @@
 """What was learned once from the indexes of a workspace, and is then read: routers and priors.
 
-It is a function of the indexes' training sentences (taught examples are not among them), so it is kept by the
-digest of both, in ``<room>/<digest>/``: ``weights.safetensors`` and, written last, ``manifest.json``. Where it
-is missing or broken it is learned again; one process of a machine does it, the others wait. `retrieveall gc`
-removes what no kept release needs.
+It is a function of the indexes' training sentences (taught examples are not among them), so it is kept by
+the digest of both, in ``<room>/<digest>/``: ``weights.safetensors`` and, written last, ``manifest.json``.
+Where it is missing or broken it is learned again; one process of a machine does it, the others wait.
+`retrieveall gc` removes what no kept release needs.
 """
 
 from __future__ import annotations
@@ -109,4 +109,6 @@ class Learned(Generic[T]):
                 (folder / LEARNED_MARKER).write_bytes(json_bytes(manifest))
                 publish_folder(self.store, folder, name, marker=LEARNED_MARKER)
         except OSError as error:  # a workspace that may only be read
-            log.warning("The %s that was learned could not be kept in %s: %s", self.kind, self.store.uri, error)
+            log.warning(
+                "The %s that was learned could not be kept in %s: %s", self.kind, self.store.uri, error
+            )

@@ -258,11 +258,15 @@ def release_retriever(
     examples: bool = True,
 ) -> ReleaseRetriever:
     """Opens the priors of the languages whose indexes are open; those that the last one had are kept open."""
+    fixed = workspace.settings().retrieval.prior_weight
     priors = open_priors(
         workspace,
         opened.indexes,
         retriever.indexes,
-        weight=workspace.settings().retrieval.prior_weight,
+        weights={
+            code: card.prior_weights.get(code, 0.0) if fixed is None else fixed
+            for code, card in opened.cards.items()
+        },
         held=None if last is None else last.priors,
     )
     return ReleaseRetriever(retriever, opened.cards, priors=priors, examples=examples)

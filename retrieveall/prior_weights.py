@@ -33,7 +33,7 @@ def open_priors(
     digests: Mapping[str, str],
     indexes: Mapping[str, LanguageIndex],
     *,
-    weight: float,
+    weights: Mapping[str, float],
     held: Mapping[str, OpenPrior] | None = None,
 ) -> dict[str, OpenPrior]:
     """Opens the priors of languages; one whose training sentences have no mention has none.
@@ -42,12 +42,14 @@ def open_priors(
         workspace: Where they are kept.
         digests: Index digest by language.
         indexes: The same indexes, opened.
-        weight: The power to which their probabilities count; 0 opens none.
+        weights: By language, the power to which the probabilities count; without one there is no prior.
         held: What was opened before: priors of equal digests are taken from it.
     """
     priors = {}
-    for code, index in indexes.items() if weight else ():
-        last = (held or {}).get(code)
+    for code, index in indexes.items():
+        weight, last = weights.get(code, 0.0), (held or {}).get(code)
+        if not weight:
+            continue
         if last is not None and last.index == digests[code] and last.prior.weight == weight:
             priors[code] = last
             continue

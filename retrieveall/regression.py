@@ -1,7 +1,7 @@
 """Softmax regression over hashed features, by AdaGrad with one step size for each row.
 
-An example is a bag of rows of a table with one column a class; a class's score is the sum of its column
-over the example's rows, divided by the example's scale. The examples are passed over several times in an order
+An example is a bag of rows of a table with one column a class; a class's score is the sum of its column over
+the example's rows, divided by the example's scale. The examples are passed over several times in an order
 drawn from a fixed seed, and nothing else is random: the same examples give the same weights. A step adds to
 the rows of 256 examples; beside the examples it holds some copies of these rows. Source: own choice.
 Axes: N examples, B of one step, G features, R rows, U rows of one step, C classes.

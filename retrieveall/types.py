@@ -105,7 +105,7 @@ class ContextExample:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class UnitScores:
-    """What the prior says of a sentence of U units, as parts of log-odds that add up (see `retrieveall.prior`).
+    """What the prior says of a sentence of U units: parts of log-odds that add up (see `retrieveall.prior`).
 
     With L labels, for mentions of units s to before e:
 

@@ -119,7 +119,7 @@ def test_a_workspace_that_cannot_be_written_still_has_a_router(
         raise PermissionError("read-only")
 
     monkeypatch.setattr("retrieveall.storage.Store.lock", refused)
-    monkeypatch.setattr(retrieveall.route_weights, "temporary_folder", refused)
+    monkeypatch.setattr("retrieveall.learned.temporary_folder", refused)
     assert kept(workspace, digests).languages == ("en", "es")
     assert "could not be kept" in caplog.text and names(workspace) == []
 

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,7 +25,7 @@ from retrieveall.training.run import (
     measure_dev,
     train_pack,
 )
-from retrieveall.types import Examples
+from retrieveall.types import Examples, Sentence, UnitScores
 from tests.models import save_tiny_base
 from tests.trainings import LABELS, make_row
 
@@ -106,3 +107,44 @@ def test_an_adapter_of_several_languages_is_measured_on_each_and_on_all(base: st
     assert isinstance(found, Measured) and found.overall is not None
     assert found.overall.sentences == 8
     assert {code: scores.sentences for code, scores in found.by_language.items()} == {"en": 5, "de": 3}
+
+
+def said(sentence: Sentence, *, right: bool) -> UnitScores:
+    """A prior that is sure of the sentence's mention, or sure that there is none."""
+    units = len(sentence.tokens)
+    start, nothing = np.full(units, -9, np.float32), np.zeros(units, np.float32)
+    first = [token.start_char for token in sentence.tokens].index(sentence.entities[0].start_char)
+    start[first] = 9 if right else -9
+    return UnitScores(
+        weight=1.0,
+        labels=LABELS,
+        start=start,
+        go=np.full(units, -9, np.float32),
+        go_first=nothing,
+        go_length=np.zeros(6, np.float32),
+        opens=np.zeros((units, 2), np.float32),
+        closes=np.zeros((units, 2), np.float32),
+        inside=np.zeros((units + 1, 2), np.float32),
+        pairs=np.zeros((units + 1, 2), np.float32),
+        around=np.array([-9.0, 9.0], np.float32),  # PER
+        length=np.zeros((6, 2), np.float32),
+    )
+
+
+def with_prior(count: int, *, right: bool) -> SplitInput:
+    plain = split(count)
+    pairs = zip(plain.sentences, plain.examples, strict=True)
+    examples = [replace(found, prior=said(sentence, right=right)) for sentence, found in pairs]
+    return replace(plain, examples=examples)
+
+
+def test_the_prior_counts_as_much_as_it_helps_on_dev(base: str, tmp_path: Path) -> None:
+    task = AdapterTask(train=split(4), dev=split(2), labels=LABELS, config=CONFIG)
+    done, _ = run(base, {"one": task}, tmp_path)
+    dev = {"en": with_prior(6, right=True), "nl": with_prior(6, right=False), "de": split(3)}
+    measured = measure_dev(
+        base, {"one": Candidate(adapter=trained(done["one"]).folder, dev=dev, labels=LABELS)}, device=Device()
+    )["one"]
+    assert isinstance(measured, Measured)
+    assert set(measured.prior_weights) == {"en"} and measured.prior_weights["en"] > 0
+    assert measured.by_language["en"].f1 > measured.by_language["de"].f1

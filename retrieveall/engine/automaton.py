@@ -157,7 +157,8 @@ class TagLineAutomaton:
         tokens: The sentence as one run of tokens.
         grammar: As given.
         end_id: As given.
-        readings: All readings of the line so far that are alive, those whose mentions come first before others.
+        readings: All readings of the line so far that are alive, those whose mentions come first before
+            others.
         finished: True once the end token was read.
     """
 

@@ -84,7 +84,9 @@ class PriorView:
             return
         of_label = self._label_chances(first_unit, end_unit)
         for token, child in children.items():
-            chances[token] += chance * sum(of_label.get(label, 0.0) for label in _labels_under(grammar, child))
+            chances[token] += chance * sum(
+                of_label.get(label, 0.0) for label in _labels_under(grammar, child)
+            )
 
     def _goes_on(self, first_unit: int, unit: int) -> float:
         """The chance that a mention from `first_unit` to before `unit` goes on to it."""

@@ -55,8 +55,8 @@ class DecodedSpan:
 
     Attributes:
         logprob: Natural logarithm, over the branching decisions inside the entity (start, end,
-            label), of the probability renormalised over the allowed continuations, the prior's say counted. Forced tokens
-            count 1. Source: own choice.
+            label), of the probability renormalised over the allowed continuations, the prior's say
+            counted. Forced tokens count 1. Source: own choice.
     """
 
     start_char: int

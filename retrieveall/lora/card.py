@@ -59,6 +59,8 @@ class AdapterCard:
         corpus: Name of the corpus it was trained on; for ``mul`` of all, joined by ``+``.
         corpus_digest: Of its content; for ``mul`` of all digests.
         index_digest: The index its training prompts came from; None where there was none, and for ``mul``.
+        prior_weights: By language, the power to which the prior's probabilities count with this adapter, by
+            its dev F1; languages that are missing go without.
         sources: For ``mul``: the data of each language, also of one that it was only measured on.
         embedder_digest: Digest of that index's embedder; None where there was none.
         prompt_format: `retrieveall.prompting.codec.PROMPT_FORMAT` at training time.
@@ -100,6 +102,7 @@ class AdapterCard:
     initial_adapter: str | None = None
     licence: str = ""
     sources: Mapping[str, LanguageData] = field(default_factory=dict)
+    prior_weights: Mapping[str, float] = field(default_factory=dict)
     format_version: int = CARD_FORMAT_VERSION
 
     def dev_for(self, language: str) -> DevScores | None:
@@ -159,6 +162,8 @@ def check_card(card: AdapterCard) -> None:
         optional.append(source.index)
     for digest in (*digests, *(digest for digest in optional if digest is not None)):
         check_digest(digest)
+    if any(weight < 0 for weight in card.prior_weights.values()):
+        raise InputError(f"The card's prior weights are {dict(card.prior_weights)}; none may be below 0.")
     for dev in (card.dev, *card.dev_by_language.values()):
         if dev is not None and not (0 <= dev.f1_low <= dev.f1_high <= 1 and 0 <= dev.f1 <= 1):
             raise InputError(f"The card's dev scores are {dev}; expected fractions, f1_low <= f1_high.")

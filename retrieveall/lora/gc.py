@@ -126,7 +126,9 @@ def _named(workspace: Workspace, kept: Iterable[Release]) -> set[tuple[Kind, str
         indexes = {code: entry.index for code, entry in release.languages.items() if entry.index is not None}
         corpora = {code: list(_parts(workspace, code, digest))[-1] for code, digest in indexes.items()}
         named |= {("router", digest) for digest, learned in routers.items() if learned == corpora}
-        named |= {("prior", digest) for digest, learned in priors.items() if learned.items() <= corpora.items()}
+        named |= {
+            ("prior", digest) for digest, learned in priors.items() if learned.items() <= corpora.items()
+        }
         for language, entry in release.languages.items():
             named.add(("adapter", entry.adapter))
             if entry.index is not None:
@@ -146,7 +148,7 @@ def _parts(workspace: Workspace, language: str, digest: str) -> Iterable[str]:
 
 
 def _learned_from(store: Store) -> dict[str, dict[str, str]]:
-    """Returns the index digests by language that each complete router or prior was learned from, by its digest."""
+    """Returns by digest what each complete router or prior was learned from: index digests by language."""
     found = {}
     for digest in store.list():
         with contextlib.suppress(InputError, TypeError, KeyError, ValueError):  # broken
@@ -158,7 +160,7 @@ def _learned_from(store: Store) -> dict[str, dict[str, str]]:
 def _unnamed_learned(
     workspace: Workspace, named: set[tuple[Kind, str]]
 ) -> Iterable[tuple[Garbage, float | None]]:
-    """Yields routers and priors that no kept release needs, broken ones too, with the time of their last change."""
+    """Yields routers and priors that no kept release needs, broken ones too, with their last change."""
     for room, kind in _LEARNED:
         folders: dict[str, list[StoredFile]] = {}
         for file in workspace.store.child(room).files():

@@ -171,8 +171,9 @@ class AdapterPool:
 def adapter_digest(files: PeftFiles, card: AdapterCard) -> str:
     """Returns the name of an adapter: a digest of its files and of its card without the date.
 
-    Sources count where there are some: adapters of one language keep the names that they had without them.
+    Sources and prior weights count where there are some: adapters without keep the names that they had.
     """
-    uncounted = {"created_at"} if card.sources else {"created_at", "sources"}
+    optional = {"sources": card.sources, "prior_weights": card.prior_weights}
+    uncounted = {"created_at", *(name for name, values in optional.items() if not values)}
     counted = {key: value for key, value in card.to_dict().items() if key not in uncounted}
     return digest_json({"files": files.digest, "card": counted})

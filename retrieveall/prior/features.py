@@ -1,4 +1,4 @@
-"""What the prior sees of a unit: hashes of its letters, of the whole word, of its shape, of it and the one before.
+"""What the prior sees of a unit: hashes of its letters, the whole word, its shape, it and the one before.
 
 Axes: U units of all sentences, one after the other; G features.
 """

@@ -77,7 +77,10 @@ def learn_prior(sentences: Sequence[Tagged]) -> PriorWeights:
         _collect(heads, seen, [mentions[i] for i in some], labels)
     start, go = _odds(heads["start"].learn("start", 2)), _odds(heads["go"].learn("go", 2))
     return PriorWeights(
-        labels=labels, start=start, go=go, label=heads["label"].learn("label", max(2, len(labels)))[:, : len(labels)]
+        labels=labels,
+        start=start,
+        go=go,
+        label=heads["label"].learn("label", max(2, len(labels)))[:, : len(labels)],
     )
 
 

@@ -27,7 +27,7 @@ Head = Literal["start", "go", "label"]
 
 
 class Role(NamedTuple):
-    """Looks at the features ``kind`` of the unit ``offset`` units behind the anchor; ``salt`` tells roles apart."""
+    """Looks at features of one ``kind``, ``offset`` units behind the anchor; ``salt`` tells roles apart."""
 
     offset: int
     kind: str
@@ -44,7 +44,12 @@ START = _window(100)  # anchored at the unit that may start a mention
 GO = _window(200)  # at the unit that may go on
 GO_FIRST = (Role(0, "brief", 300),)  # at the mention's first unit
 OPENS = (Role(0, "full", 400), Role(-1, "full", 401), Role(-2, "brief", 402), Role(-3, "brief", 403))
-CLOSES = (Role(0, "full", 500), Role(1, "full", 501), Role(2, "brief", 502), Role(3, "brief", 503))  # at its last
+CLOSES = (
+    Role(0, "full", 500),
+    Role(1, "full", 501),
+    Role(2, "brief", 502),
+    Role(3, "brief", 503),
+)  # at its last
 INSIDE = Role(0, "full", 600)  # at each of its units
 PAIRS = Role(0, "pair", 601)  # at each but the first
 AROUND = Role(0, "word", 602)  # at each unit that is not of it

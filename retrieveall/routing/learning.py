@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from retrieveall.corpus.limits import limited
 from retrieveall.embedding.hashing import text_batches
 from retrieveall.errors import NotFoundError
-from retrieveall.retrieval.index import LanguageIndex
 from retrieveall.regression import Counts, regression
+from retrieveall.retrieval.index import LanguageIndex
 from retrieveall.routing.linear import LinearWeights, ngrams_of, scale, slots_of
 
 MOST_OF_A_LANGUAGE = 20_000

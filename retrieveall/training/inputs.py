@@ -10,10 +10,12 @@ from retrieveall.config import Settings, configured
 from retrieveall.corpus.limits import limited
 from retrieveall.corpus.manifest import CorpusManifest
 from retrieveall.digests import digest_json
+from retrieveall.embedding.protocol import Embedder
 from retrieveall.embedding.spec import EmbedderSpec, load_embedder
 from retrieveall.errors import IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.frozen import to_dict
 from retrieveall.lora.card import LanguageData, StrategyName
+from retrieveall.prior_weights import open_priors
 from retrieveall.prompting.codec import PROMPT_FORMAT
 from retrieveall.retrieval import (
     M_MAX,
@@ -143,7 +145,7 @@ class TrainingInputs:
     """The splits of one run, those of several languages in turn: one sentence of each, and again.
 
     Attributes:
-        measured: The dev sentences of the card's F1, by language.
+        measured: The dev sentences of the card's F1, by language, with what their priors say.
     """
 
     train: SplitInput
@@ -280,13 +282,36 @@ def load_inputs(workspace: Workspace, spec: RunSpec) -> TrainingInputs:
     return TrainingInputs(
         train=_in_turn(list(train.values())),
         dev=_in_turn([dev[code] for code in spec.train_languages]),
-        measured={code: split.first(spec.dev_limit) for code, split in dev.items()},
+        measured={
+            code: _with_prior(workspace, spec, code, split.first(spec.dev_limit))
+            for code, split in dev.items()
+        },
     )
 
 
 def load_measured(workspace: Workspace, spec: RunSpec) -> dict[str, SplitInput]:
     """Reads the dev sentences of a run's scores alone, by language."""
     return {code: split.first(spec.dev_limit) for code, split in _dev(workspace, spec).items()}
+
+
+def _with_prior(workspace: Workspace, spec: RunSpec, language: str, split: SplitInput) -> SplitInput:
+    """Adds what the prior of a language's index says; nothing where there are no examples."""
+    digest = spec.data[language].index
+    if not spec.examples or digest is None or not split.sentences:
+        return split
+    index = LanguageIndex.open(workspace.indexes, *_opened(workspace, language, digest))
+    priors = open_priors(workspace, {language: digest}, {language: index}, weights={language: 1.0})
+    if language not in priors:
+        return split
+    scores = priors[language].prior.score([sentence.text for sentence in split.sentences])
+    said = [replace(one, prior=score) for one, score in zip(split.examples, scores, strict=True)]
+    return replace(split, examples=said)
+
+
+def _opened(workspace: Workspace, language: str, digest: str) -> tuple[IndexManifest, Embedder]:
+    """Returns an index's manifest and embedder."""
+    manifest = read_manifest(workspace.indexes, language, digest)
+    return manifest, load_embedder(EmbedderSpec.from_dict(manifest.embedder))
 
 
 def _dev(workspace: Workspace, spec: RunSpec) -> dict[str, SplitInput]:
@@ -328,8 +353,7 @@ def _examples(
     digest = spec.data[language].index
     if not spec.examples or digest is None:
         return [Examples()] * len(sentences)
-    manifest = read_manifest(workspace.indexes, language, digest)
-    embedder = load_embedder(EmbedderSpec.from_dict(manifest.embedder))
+    manifest, embedder = _opened(workspace, language, digest)
     index = LanguageIndex.open(workspace.indexes, manifest, embedder)
     render = spec.config.render
     n, m = render.entity_examples, render.context_examples
