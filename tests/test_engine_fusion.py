@@ -1,4 +1,4 @@
-"""The prior's chances of all lines of a sentence sum to one, and count in decoding as much as they are told."""
+"""The prior's chances of all lines of a sentence sum to one; they count in decoding by their weight."""
 
 from __future__ import annotations
 
