@@ -22,6 +22,7 @@ from retrieveall.lora.card import AdapterCard, check_compatible
 from retrieveall.lora.release import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
+from retrieveall.prior import with_told
 from retrieveall.prior_weights import OpenPrior, open_priors
 from retrieveall.retrieval import LanguageIndex, Retriever
 from retrieveall.route_settings import with_fitted_settings
@@ -47,6 +48,7 @@ class OpenOptions:
         routing: ``linear``, ``vote``, ``centroid``, ``langid``; ``oracle`` where every text names its
             language; None for the workspace's setting.
         examples: Show retrieved examples in the prompts.
+        prior: Let the priors have their say.
         namespace: Also find the examples taught in it, and the shared ones; None for those of the release
             alone.
         threads: Threads of torch on a CPU.
@@ -59,6 +61,7 @@ class OpenOptions:
     adapters: Mapping[str, str] = field(default_factory=dict)
     routing: str | None = None
     examples: bool = True
+    prior: bool = True
     namespace: str | None = None
     threads: int = 1
     device: str | None = None
@@ -212,7 +215,10 @@ class ReleaseRetriever:
         if language not in self.priors:
             return found
         scores = self.priors[language].prior.score(texts)
-        return [replace(one, prior=said) for one, said in zip(found, scores, strict=True)]
+        return [
+            replace(one, prior=with_told(said, text, one.entity))
+            for text, one, said in zip(texts, found, scores, strict=True)
+        ]
 
     def _find(
         self, language: str, index: LanguageIndex, texts: Sequence[str], embeddings: Vectors | None
@@ -241,12 +247,17 @@ class OracleRouter:
 
 
 def open_retriever(
-    workspace: Workspace, opened: OpenRelease, last: ReleaseRetriever | None = None, *, examples: bool = True
+    workspace: Workspace,
+    opened: OpenRelease,
+    last: ReleaseRetriever | None = None,
+    *,
+    examples: bool = True,
+    prior: bool = True,
 ) -> ReleaseRetriever:
     """Opens the indexes and priors of a release; those that the last one named too are kept open."""
     held = None if last is None else last.retriever
     retriever = Retriever.open(workspace.indexes, opened.indexes, held=held)
-    return release_retriever(workspace, opened, retriever, last, examples=examples)
+    return release_retriever(workspace, opened, retriever, last, examples=examples, prior=prior)
 
 
 def release_retriever(
@@ -256,9 +267,10 @@ def release_retriever(
     last: ReleaseRetriever | None = None,
     *,
     examples: bool = True,
+    prior: bool = True,
 ) -> ReleaseRetriever:
     """Opens the priors of the languages whose indexes are open; those that the last one had are kept open."""
-    fixed = workspace.settings().retrieval.prior_weight
+    fixed = workspace.settings().retrieval.prior_weight if prior else 0.0
     priors = open_priors(
         workspace,
         opened.indexes,
@@ -338,7 +350,7 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
     options = options or OpenOptions()
     opened = read_release(workspace, options)
     settings = workspace.settings()
-    retriever = open_retriever(workspace, opened, examples=options.examples)
+    retriever = open_retriever(workspace, opened, examples=options.examples, prior=options.prior)
     router = open_release_router(workspace, opened, retriever, options.routing)
     engine = open_engine(workspace, opened, settings, threads=options.threads, device=options.device)
     generator = Generator(engine, engine.codec, budget_tokens=settings.prompt.budget_tokens)

@@ -25,7 +25,7 @@ from retrieveall.opening import (
 )
 from retrieveall.routing import ROUTERS, RouterName, ScoringRouter
 from retrieveall.tagger import TextInput
-from retrieveall.types import TaggedSentence
+from retrieveall.types import TaggedSentence, UnitScores
 from retrieveall.workspace import Workspace
 from serve_apps.args import ServeArgs
 from tests.models import LABELS, save_tiny_adapter, save_tiny_base, tiny_model
@@ -114,6 +114,31 @@ def test_examples_come_from_the_index_and_can_be_left_away(workspace: Workspace,
 
     assert shown is not None and (shown.context or shown.entity)
     assert bare.examples is not None and not bare.examples.context and not bare.examples.entity
+
+
+def prior_of(workspace: Workspace, options: OpenOptions, digest: str) -> UnitScores | None:
+    """What the prior says of a text where an English adapter is chosen."""
+    chosen = replace(options, adapters={"en": digest})
+    with open_tagger(workspace, chosen) as opened:
+        examples = first(opened, "Anna flew to Oslo.", "en").examples
+    assert examples is not None
+    return examples.prior
+
+
+def test_the_prior_counts_as_the_card_says_unless_it_is_told(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = add_adapter(workspace, tmp_path, seed=7)
+    fitted = replace(workspace.pool.get(plain).card, prior_weights={"en": 2.0})
+    weighted = workspace.pool.add(tmp_path / "peft-7", fitted)
+    assert prior_of(workspace, OpenOptions(), plain) is None
+    assert prior_of(workspace, OpenOptions(prior=False), weighted) is None
+    said, alone = (prior_of(workspace, OpenOptions(examples=shown), weighted) for shown in (True, False))
+    assert said is not None and alone is not None
+    assert said.weight == 2.0 and said.labels and len(said.start) == 5
+    monkeypatch.setenv("RETRIEVEALL_RETRIEVAL_PRIOR_WEIGHT", "0.5")
+    set_to = prior_of(workspace, OpenOptions(), plain)
+    assert set_to is not None and set_to.weight == 0.5
 
 
 def test_chosen_adapters_stand_in_for_those_of_the_release(workspace: Workspace, tmp_path: Path) -> None:

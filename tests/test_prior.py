@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieveall.errors import InputError
-from retrieveall.prior import PriorWeights, SpanPrior, learn_prior, learning
+from retrieveall.prior import PriorWeights, SpanPrior, learn_prior, learning, with_told
 from retrieveall.prior.features import shape_of, unit_features
 from retrieveall.prior.model import LENGTHS, SCALE, rows_of
 from retrieveall.text.units import split_units
-from retrieveall.types import Span, UnitScores
+from retrieveall.types import EntityExample, Span, UnitScores
 from tests.annotated import annotated
 
 TAGGED = [
@@ -194,3 +194,29 @@ def test_shapes() -> None:
 def test_rows_are_inside_the_table() -> None:
     hashes = np.array([0, 1, 2**64 - 1], np.uint64)
     assert rows_of(hashes, 7).tolist() == [0, 1, (2**64 - 1) % 7]
+
+
+def taught(mention: str, label: str) -> EntityExample:
+    return EntityExample(mention=mention, label=label, taught=True)
+
+
+def test_what_was_taught_speaks_in_the_prior(prior: SpanPrior) -> None:
+    text = "the bird Anna Kar left ."
+    plain = prior.score([text])[0]
+    assert spans(plain, text) != [("Anna Kar", "LOC")]
+    assert spans(with_told(plain, text, [taught("Anna Kar", "LOC")]), text) == [("Anna Kar", "LOC")]
+    assert spans(plain, text) == spans(prior.score([text])[0], text)  # nothing was changed in place
+
+
+def test_of_taught_mentions_the_longest_counts(prior: SpanPrior) -> None:
+    text = "the bird Anna Kar left ."
+    plain = prior.score([text])[0]
+    both = [taught("Anna", "PER"), taught("Anna Kar", "LOC"), taught("ird", "LOC"), taught("left", "DATE")]
+    told = with_told(plain, text, both)
+    assert ("Anna Kar", "LOC") in spans(told, text) and ("Anna", "PER") not in spans(told, text)
+    assert told.start[1] == plain.start[1]  # a mention that is no run of units changes nothing
+
+
+def test_examples_that_were_not_taught_say_nothing_more(prior: SpanPrior) -> None:
+    plain = prior.score(["Anna left ."])[0]
+    assert with_told(plain, "Anna left .", [EntityExample(mention="Anna", label="LOC")]) is plain

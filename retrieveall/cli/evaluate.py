@@ -16,6 +16,7 @@ from retrieveall.cli.flags import (
     ExamplesFlag,
     JsonFlag,
     LanguagesFlag,
+    OnOff,
     ReleaseFlag,
     RoutingOrOracle,
     SplitChoice,
@@ -48,6 +49,7 @@ class EvalRequest:
     limit: int | None = None
     routing: RoutingOrOracle | None = None
     examples: bool = True
+    prior: bool = True
     adapters: tuple[str, ...] = ()
     detokenised: bool = True
     release: int | None = None
@@ -71,6 +73,9 @@ def eval_(
         ),
     ] = None,
     examples: ExamplesFlag = "on",
+    prior: Annotated[
+        OnOff, typer.Option(help="Let the prior, a linear model of the index's sentences, have its say.")
+    ] = "on",
     adapters: Annotated[
         str | None,
         typer.Option(
@@ -95,6 +100,7 @@ def eval_(
     Examples:
       retrieveall eval --corpus panx --languages nl,de --limit 2000
       retrieveall eval --examples off --json
+      retrieveall eval --prior off                  the model alone decides
       retrieveall eval --routing centroid --adapters nl@0123456789abcdef
     """
     request = EvalRequest(
@@ -104,6 +110,7 @@ def eval_(
         limit=limit,
         routing=routing,
         examples=examples == "on",
+        prior=prior == "on",
         adapters=split_list(adapters),
         detokenised=detokenised,
         release=release,
@@ -135,6 +142,7 @@ def run_evaluation(workspace: Workspace, request: EvalRequest) -> tuple[EvalRepo
         adapters=_adapters(workspace, request),
         routing=routing,
         examples=request.examples,
+        prior=request.prior,
         threads=request.threads,
     )
     with open_tagger(workspace, options) as opened, progress_bar(_label(request)) as move:
@@ -145,7 +153,7 @@ def run_evaluation(workspace: Workspace, request: EvalRequest) -> tuple[EvalRepo
             limit=request.limit,
             oracle=routing == "oracle",
             detokenised=request.detokenised,
-            name=f"examples {'on' if request.examples else 'off'}, routing {routing}",
+            name=f"{_shown(request)}, routing {routing}",
             settings=_settings(workspace, request, routing, opened.opened),
             seed=request.seed,
         )
@@ -154,7 +162,12 @@ def run_evaluation(workspace: Workspace, request: EvalRequest) -> tuple[EvalRepo
 
 
 def _label(request: EvalRequest) -> str:
-    return f"evaluating with examples {'on' if request.examples else 'off'}"
+    return f"evaluating with {_shown(request)}"
+
+
+def _shown(request: EvalRequest) -> str:
+    prior = "" if request.prior else ", prior off"
+    return f"examples {'on' if request.examples else 'off'}{prior}"
 
 
 def _adapters(workspace: Workspace, request: EvalRequest) -> dict[str, str]:
@@ -213,6 +226,7 @@ def _settings(
         "limit": request.limit,
         "routing": routing,
         "examples": request.examples,
+        "prior": request.prior,
         "adapters": {code: entry.adapter for code, entry in entries},
         "indexes": {code: entry.index for code, entry in entries},
         "base_model": opened.base_model,
@@ -228,6 +242,7 @@ def _folder_name(request: EvalRequest, routing: str, report: EvalReport) -> str:
         f"release{report.release}",
         routing,
         f"examples-{'on' if request.examples else 'off'}",
+        *([] if request.prior else ["prior-off"]),
     ]
     return "-".join([*([request.corpus] if request.corpus else []), *parts])
 

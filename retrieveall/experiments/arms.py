@@ -124,6 +124,7 @@ class PlannedArm:
             adapters=adapters,
             routing=arm.routing,
             examples=arm.tests_with_examples,
+            prior=False,  # an arm is the papers' method
             threads=device.threads,
             device=device.name,
         )

@@ -9,5 +9,6 @@ the sentence. Source: own choice (a product of experts, as in shallow fusion); t
 
 from retrieveall.prior.learning import learn_prior
 from retrieveall.prior.model import PriorWeights, SpanPrior
+from retrieveall.prior.told import with_told
 
-__all__ = ["PriorWeights", "SpanPrior", "learn_prior"]
+__all__ = ["PriorWeights", "SpanPrior", "learn_prior", "with_told"]
