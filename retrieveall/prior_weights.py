@@ -87,15 +87,13 @@ def kept_prior(workspace: Workspace, language: str, digest: str, index: Language
 
 def _pack(weights: PriorWeights) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     tables = {"start": weights.start, "go": weights.go, "label": weights.label}
-    return {name: table.half().contiguous() for name, table in tables.items()}, {
-        "labels": list(weights.labels)
-    }
+    return {name: table.contiguous() for name, table in tables.items()}, {"labels": list(weights.labels)}
 
 
 def _unpack(tensors: Mapping[str, torch.Tensor], manifest: Mapping[str, Any]) -> PriorWeights:
     return PriorWeights(
         labels=tuple(manifest["labels"]),
-        start=tensors["start"].float(),
-        go=tensors["go"].float(),
-        label=tensors["label"].float(),
+        start=tensors["start"],
+        go=tensors["go"],
+        label=tensors["label"],
     )

@@ -137,7 +137,7 @@ class _Decisions:
             shape=(self.rows, classes),
             epochs=EPOCHS,
         )
-        return table.half().float()
+        return table.half()
 
 
 def _collect(

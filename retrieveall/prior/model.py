@@ -64,7 +64,7 @@ class PriorWeights:
 
     Attributes:
         labels: L labels, sorted.
-        start: Table of the log-odds that a mention starts, float32 ``(R, 1)``.
+        start: Table of the log-odds that a mention starts ``(R, 1)``, in float16 like the others.
         go: … that it goes on ``(R, 1)``.
         label: Table of the labels' scores ``(R, L)``.
     """
@@ -162,7 +162,7 @@ def _length_scores(table: torch.Tensor, salt: int, scale: float) -> NDArray[np.f
 
 def _table_sums(table: torch.Tensor, hashes: U64, counts: NDArray[np.int64]) -> NDArray[np.float32]:
     rows = torch.from_numpy(rows_of(hashes, len(table)))
-    found: NDArray[np.float32] = summed(table, rows, torch.from_numpy(counts)).numpy()
+    found: NDArray[np.float32] = summed(table, rows, torch.from_numpy(counts)).float().numpy()
     return found
 
 
