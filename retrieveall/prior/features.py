@@ -6,7 +6,7 @@ Axes: U units of all sentences, one after the other; G features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -44,8 +44,9 @@ class UnitFeatures:
 
     Attributes:
         sentence: Which sentence each unit belongs to ``(U,)``.
-        full: Letters up to five in a row, the word with and without capitals, its shape.
-        brief: The word without capitals, and its shape.
+        full: Letters up to five in a row, the word with and without capitals, its shape, and with the shape
+            whether the unit stands inside a written word.
+        brief: The word without capitals, and its shape in the same way.
         word: The word without capitals.
         pair: The word and the one before it.
     """
@@ -73,7 +74,8 @@ def unit_features(texts: Sequence[str], units: Sequence[Sequence[Span]]) -> Unit
     letters, letter_counts = _letters(words)
     whole = _hash_of([word.lower() for word in words])
     cased = rehashed(_hash_of(words), _CASED)
-    shapes = _hash_of([shape_of(word) for word in words])
+    joins = [join for text, some in zip(texts, units, strict=True) for join in _joins(text, some)]
+    shapes = _hash_of([shape_of(word) + join for word, join in zip(words, joins, strict=True)])
     return UnitFeatures(
         sentence=sentence,
         full=_joined(letters, letter_counts, np.stack([whole, cased, shapes], axis=1)),
@@ -96,6 +98,19 @@ def shape_of(word: str) -> str:
         if not shape.endswith(2 * kind):
             shape += kind
     return shape
+
+
+def _joins(text: str, units: Sequence[Span]) -> Iterator[str]:
+    """Yields what tells units inside a written word from others: ``~``, or nothing.
+
+    Inside are words that stand right behind a unit, and other units with a word right behind them, as both in
+    *O'Brien*; not the comma of *Paris, France*, which corpora write apart and people do not.
+    """
+    for place, unit in enumerate(units):
+        behind = place > 0 and units[place - 1].end_char == unit.start_char
+        follower = units[place + 1] if place + 1 < len(units) else None
+        before = follower is not None and follower.start_char == unit.end_char and text[unit.end_char].isalnum()
+        yield "~" if behind and (before or text[unit.start_char].isalnum()) else ""
 
 
 def border(salt: int) -> U64:

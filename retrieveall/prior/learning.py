@@ -25,12 +25,14 @@ from retrieveall.prior.model import (
     GO,
     GO_FIRST,
     GO_LENGTH,
+    GO_SENTENCE,
     INSIDE,
     LABEL_LENGTH,
     OPENS,
     PAIRS,
     SCALE,
     START,
+    START_SENTENCE,
     Head,
     PriorWeights,
     Role,
@@ -163,7 +165,8 @@ def _collect(
     outside[inner] = False
     asked = np.flatnonzero(outside)
     if len(asked):
-        heads["start"].add(_anchored(seen, START, asked), np.isin(asked, firsts).astype(np.int64))
+        parts = [*_anchored(seen, START, asked), _of_sentence(seen, START_SENTENCE, asked)]
+        heads["start"].add(parts, np.isin(asked, firsts).astype(np.int64))
     if len(spans):
         _collect_go(heads["go"], seen, firsts, ends)
         heads["label"].add(_label_parts(seen, firsts, ends), spans[:, 2])
@@ -182,6 +185,7 @@ def _collect_go(head: _Decisions, seen: UnitFeatures, firsts: Places, ends: Plac
         return
     decisions = np.arange(len(unit))
     parts = _anchored(seen, GO, unit) + _anchored(seen, GO_FIRST, firsts[mention])
+    parts.append(_of_sentence(seen, GO_SENTENCE, unit))
     ones = np.ones(len(unit), np.int64)
     parts.append((decisions, length_feature(GO_LENGTH, unit - firsts[mention]), ones))
     head.add(parts, (unit < ends[mention]).astype(np.int64))
@@ -211,6 +215,13 @@ def _anchored(seen: UnitFeatures, roles: Sequence[Role], anchors: Places) -> lis
         missing = decisions[near < 0]
         parts.append((missing, np.repeat(border(role.salt), len(missing)), np.ones(len(missing), np.int64)))
     return parts
+
+
+def _of_sentence(seen: UnitFeatures, role: Role, anchors: Places) -> tuple[Places, U64, Counts]:
+    """Returns the bags of all units of the sentences that decisions are anchored in."""
+    begins = np.searchsorted(seen.sentence, seen.sentence[anchors], side="left")
+    lengths = np.searchsorted(seen.sentence, seen.sentence[anchors], side="right") - begins
+    return _bags(seen, role, ranges(begins, lengths), np.repeat(np.arange(len(anchors)), lengths))
 
 
 def _bags(seen: UnitFeatures, role: Role, units: Places, decisions: Places) -> tuple[Places, U64, Counts]:

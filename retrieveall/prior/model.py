@@ -42,6 +42,7 @@ def _window(first_salt: int) -> tuple[Role, ...]:
 
 START = _window(100)  # anchored at the unit that may start a mention
 GO = _window(200)  # at the unit that may go on
+START_SENTENCE, GO_SENTENCE = Role(0, "brief", 150), Role(0, "brief", 250)  # at all units of the sentence
 GO_FIRST = (Role(0, "brief", 300),)  # at the mention's first unit
 OPENS = (Role(0, "full", 400), Role(-1, "full", 401), Role(-2, "brief", 402), Role(-3, "brief", 403))
 CLOSES = (
@@ -92,8 +93,10 @@ class SpanPrior:
         """Scores S sentences."""
         units = [split_units(text) for text in texts]
         seen = unit_features(texts, units)
-        start = self._sums("start", START, seen)[:, 0]
-        go, go_first = self._sums("go", GO, seen)[:, 0], self._sums("go", GO_FIRST, seen)[:, 0]
+        start, go = self._sums("start", START, seen)[:, 0], self._sums("go", GO, seen)[:, 0]
+        start += _over_sentences(self._sums("start", (START_SENTENCE,), seen)[:, 0], seen)
+        go += _over_sentences(self._sums("go", (GO_SENTENCE,), seen)[:, 0], seen)
+        go_first = self._sums("go", GO_FIRST, seen)[:, 0]
         opens, closes = self._sums("label", OPENS, seen), self._sums("label", CLOSES, seen)
         inside, pairs = self._sums("label", (INSIDE,), seen), self._sums("label", (PAIRS,), seen)
         around = self._sums("label", (AROUND,), seen)
@@ -164,6 +167,12 @@ def _table_sums(table: torch.Tensor, hashes: U64, counts: NDArray[np.int64]) -> 
     rows = torch.from_numpy(rows_of(hashes, len(table)))
     found: NDArray[np.float32] = summed(table, rows, torch.from_numpy(counts)).float().numpy()
     return found
+
+
+def _over_sentences(values_U: NDArray[np.float32], seen: UnitFeatures) -> NDArray[np.float32]:
+    """Returns for each unit the sum over its sentence."""
+    sums = np.bincount(seen.sentence, values_U)
+    return sums[seen.sentence].astype(np.float32)
 
 
 def _sums_before(values: NDArray[np.float32]) -> NDArray[np.float32]:
