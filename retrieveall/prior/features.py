@@ -109,7 +109,9 @@ def _joins(text: str, units: Sequence[Span]) -> Iterator[str]:
     for place, unit in enumerate(units):
         behind = place > 0 and units[place - 1].end_char == unit.start_char
         follower = units[place + 1] if place + 1 < len(units) else None
-        before = follower is not None and follower.start_char == unit.end_char and text[unit.end_char].isalnum()
+        before = (
+            follower is not None and follower.start_char == unit.end_char and text[unit.end_char].isalnum()
+        )
         yield "~" if behind and (before or text[unit.start_char].isalnum()) else ""
 
 

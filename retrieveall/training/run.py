@@ -32,8 +32,6 @@ from retrieveall.types import Entity, Examples, Sentence
 PRIOR_WEIGHTS = (0.0, 0.5, 1.0, 2.0)
 """The powers of the prior that an adapter is tried with."""
 
-_TRIED_SENTENCES = 200  # of dev, for choosing among them
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitInput:
@@ -235,8 +233,8 @@ def measure_dev(
 ) -> dict[str, Measured | Exception]:
     """Measures the strict F1 of adapters, each on its own dev sentences, with one engine.
 
-    Where the examples hold what a prior says, its power is chosen first: the one of `PRIOR_WEIGHTS` that is
-    best on the first sentences, the smallest of equals. Source: own choice.
+    Where the examples hold what a prior says, its power is chosen by language: the one of `PRIOR_WEIGHTS`
+    that is best on these sentences, the smallest of equals. Source: own choice.
 
     Args:
         base_model: Name of the base.
@@ -270,8 +268,7 @@ def _measured(generator: Generator, name: str, candidate: Candidate, seed: int) 
     tagging = _DevTagging(generator, name, candidate.labels)
     for language, dev in candidate.dev.items():
         try:
-            weight = tagging.best_weight(dev)
-            own = tagging.tag(dev, weight)
+            weight, own = tagging.best(dev)
         except Exception as error:  # a broken adapter fails its own rows and nobody else's
             return error
         if weight:
@@ -295,16 +292,12 @@ class _DevTagging:
     adapter: str
     labels: Sequence[str]
 
-    def best_weight(self, dev: SplitInput) -> float:
-        """Returns the power of the prior that is best on the first sentences, 0 where there is no prior."""
-        some = dev.first(_TRIED_SENTENCES)
-        if not any(examples.prior for examples in some.examples):
-            return 0.0
-        return max(PRIOR_WEIGHTS, key=lambda weight: self._f1(some, weight))
-
-    def _f1(self, dev: SplitInput, weight: float) -> float:
-        counts = count_strict(dev.sentences, self.tag(dev, weight))
-        return float(f1_of_counts(counts.per_sentence.sum(axis=0)))
+    def best(self, dev: SplitInput) -> tuple[float, list[tuple[Entity, ...]]]:
+        """Returns the power of the prior that is best, 0 without a prior, and the entities found with it."""
+        tried = PRIOR_WEIGHTS if any(examples.prior for examples in dev.examples) else (0.0,)
+        found = {weight: self.tag(dev, weight) for weight in tried}
+        best = max(tried, key=lambda weight: _f1(dev.sentences, found[weight]))
+        return best, found[best]
 
     def tag(self, dev: SplitInput, weight: float) -> list[tuple[Entity, ...]]:
         """Returns the entities of sentences, with a power of the prior."""
@@ -318,6 +311,10 @@ class _DevTagging:
             for sentence, examples in zip(dev.sentences, dev.examples, strict=True)
         ]
         return [answer.entities for answer in self.generator.generate(tasks)]
+
+
+def _f1(gold: Sequence[Sentence], found: Sequence[tuple[Entity, ...]]) -> float:
+    return float(f1_of_counts(count_strict(gold, found).per_sentence.sum(axis=0)))
 
 
 def _weighted(examples: Examples, weight: float) -> Examples:
