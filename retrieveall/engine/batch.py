@@ -125,7 +125,7 @@ class LiveRow:
         allowed = automaton.allowed()
         if self._prior is None or len(allowed) < 2:
             return Question(allowed)
-        return Question(allowed, self._prior.logprobs(automaton))
+        return Question(allowed, self._prior.logprobs(automaton), votes=1.0 + self._prior.weight)
 
     def settle(self, answers: Sequence[tuple[int, float]]) -> None:
         """Takes the model's choices as far as the draft foresaw them, and whatever the last one forces.

@@ -1,6 +1,8 @@
 """The prior's say in decoding: its probability of every token that the grammar allows, to a power.
 
-    p(token) ∝ p_model(token) · p_prior(token)^weight        among the allowed tokens
+    p(token) ∝ (p_model(token) · p_prior(token)^weight)^(1 / (1 + weight))        among the allowed tokens
+
+The root changes no choice: it leaves probabilities as sure as the two are, where a bare product would be surer.
 
 The prior knows decisions, the line is made of tokens. A token that begins a mention stands for all the
 places where it may begin one, each with the chance that no mention starts before it; a token that goes on
@@ -26,9 +28,13 @@ class PriorView:
 
     Args:
         scores: Of the row's sentence.
+
+    Attributes:
+        weight: The power to which its probabilities count.
     """
 
     def __init__(self, scores: UnitScores) -> None:
+        self.weight = scores.weight
         self._scores = scores
         self._starts: list[float] = _sigmoid(scores.start).tolist()
         self._labels: dict[tuple[int, int], dict[str, float]] = {}

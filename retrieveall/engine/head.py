@@ -25,10 +25,13 @@ class Question(NamedTuple):
     Attributes:
         allowed: Sorted token ids, at least one.
         favour: What is added to the logarithm of each one's probability; empty for nothing.
+        votes: How many opinions of one vote each are then in the sum, by which it is divided: a mean of opinions
+            is as sure as they are.
     """
 
     allowed: Sequence[int]
     favour: Sequence[float] = ()
+    votes: float = 1.0
 
 
 class AllowedScorer:
@@ -89,7 +92,8 @@ class AllowedScorer:
         if any(question.favour for question in questions):
             favour = [torch.tensor(q.favour or [0.0] * len(q.allowed)) for q in questions]
             favour_NK = pad_sequence(favour, batch_first=True).to(logprobs_NK)
-            logprobs_NK = (logprobs_NK + favour_NK).log_softmax(dim=-1)
+            votes_N1 = torch.tensor([[question.votes] for question in questions]).to(logprobs_NK)
+            logprobs_NK = ((logprobs_NK + favour_NK) / votes_N1).log_softmax(dim=-1)
         best = logprobs_NK.max(dim=-1)
         tokens = ids_NK.gather(1, best.indices[:, None])[:, 0]
         return tokens.tolist(), best.values.tolist()
