@@ -1,6 +1,6 @@
 """The prior's say in decoding: its probability of every token that the grammar allows, to a power.
 
-    p(token) ∝ (p_model(token) · p_prior(token)^weight)^(1 / (1 + weight))        among the allowed tokens
+    p(token) ∝ (p_model(token) · p_prior(token)^weight)^(1 / (1 + weight))      among the allowed tokens
 
 The root changes no choice: it leaves probabilities as sure as the two are, where a bare product would be surer.
 

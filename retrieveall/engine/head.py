@@ -25,8 +25,8 @@ class Question(NamedTuple):
     Attributes:
         allowed: Sorted token ids, at least one.
         favour: What is added to the logarithm of each one's probability; empty for nothing.
-        votes: How many opinions of one vote each are then in the sum, by which it is divided: a mean of opinions
-            is as sure as they are.
+        votes: How many opinions of one vote each are then in the sum, by which it is divided: a mean of
+            opinions is as sure as they are.
     """
 
     allowed: Sequence[int]
