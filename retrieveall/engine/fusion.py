@@ -2,7 +2,7 @@
 
     p(token) ∝ (p_model(token) · p_prior(token)^weight)^(1 / (1 + weight))      among the allowed tokens
 
-The root changes no choice: it leaves probabilities as sure as the two are, where a bare product would be surer.
+The root changes no choice: it leaves probabilities as sure as the two are; a bare product would be surer.
 
 The prior knows decisions, the line is made of tokens. A token that begins a mention stands for all the
 places where it may begin one, each with the chance that no mention starts before it; a token that goes on
