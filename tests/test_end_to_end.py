@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(540)  # Ray starts, trains and stops in the first test
+pytestmark = pytest.mark.timeout(900)  # Ray starts, trains and stops in the first test
 
 TOUR = ("quickstart", "--languages", "en,es", "--train-limit", "48", "--epochs", "1", "--eval-limit", "6")
 
