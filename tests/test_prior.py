@@ -136,7 +136,7 @@ def test_scores_add_up_to_what_was_learned(text: str, data: st.DataObject) -> No
     def learned(head: str) -> list[np.ndarray]:
         """The sums of each decision's rows, and its class."""
         (features,), (counts,) = heads[head]._features, heads[head]._counts
-        table = getattr(weights, head).numpy() / SCALE[head]  # type: ignore[index]
+        table = getattr(weights, head).numpy() / SCALE
         return [table[rows].sum(axis=0) for rows in np.split(features, np.cumsum(counts)[:-1])]
 
     outside = [unit for unit in range(len(units)) if not first < unit < end]

@@ -33,7 +33,6 @@ from retrieveall.prior.model import (
     SCALE,
     START,
     START_SENTENCE,
-    Head,
     PriorWeights,
     Role,
     length_feature,
@@ -77,12 +76,12 @@ def learn_prior(sentences: Sequence[Tagged]) -> PriorWeights:
         some = range(first, min(first + _BATCH_SENTENCES, len(chosen)))
         seen = unit_features([sentences[chosen[i]].text for i in some], [units[chosen[i]] for i in some])
         _collect(heads, seen, [mentions[i] for i in some], labels)
-    start, go = _odds(heads["start"].learn("start", 2)), _odds(heads["go"].learn("go", 2))
+    start, go = _odds(heads["start"].learn(2)), _odds(heads["go"].learn(2))
     return PriorWeights(
         labels=labels,
         start=start,
         go=go,
-        label=heads["label"].learn("label", max(2, len(labels)))[:, : len(labels)],
+        label=heads["label"].learn(max(2, len(labels)))[:, : len(labels)],
     )
 
 
@@ -128,14 +127,14 @@ class _Decisions:
         self._counts.append(np.bincount(decision, minlength=len(classes)))
         self._classes.append(classes)
 
-    def learn(self, head: Head, classes: int) -> torch.Tensor:
+    def learn(self, classes: int) -> torch.Tensor:
         """Returns the head's table ``(R, classes)``, as exact as it is kept."""
         counts = np.concatenate(self._counts)
         table = regression(
             torch.from_numpy(np.concatenate(self._features)),
             counts,
             torch.from_numpy(np.concatenate(self._classes)),
-            torch.full((len(counts), 1), SCALE[head]),
+            torch.full((len(counts), 1), SCALE),
             shape=(self.rows, classes),
             epochs=EPOCHS,
         )

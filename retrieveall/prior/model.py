@@ -56,7 +56,7 @@ PAIRS = Role(0, "pair", 601)  # at each but the first
 AROUND = Role(0, "word", 602)  # at each unit that is not of it
 GO_LENGTH, LABEL_LENGTH = 700, 800  # salts: one feature for each length
 
-SCALE: dict[Head, float] = {"start": 10.0, "go": 10.0, "label": 10.0}
+SCALE = 10.0  # what the sums of all heads are divided by
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +86,8 @@ class SpanPrior:
 
     def __init__(self, weights: PriorWeights, *, weight: float) -> None:
         self.weights, self.weight = weights, weight
-        self._go_length = _length_scores(weights.go, GO_LENGTH, SCALE["go"])[:, 0]
-        self._length = _length_scores(weights.label, LABEL_LENGTH, SCALE["label"])
+        self._go_length = _length_scores(weights.go, GO_LENGTH)[:, 0]
+        self._length = _length_scores(weights.label, LABEL_LENGTH)
 
     def score(self, texts: Sequence[str]) -> list[UnitScores]:
         """Scores S sentences."""
@@ -135,7 +135,7 @@ class SpanPrior:
             neighbour = neighbours(seen, role.offset)
             none = _table_sums(table, border(role.salt), np.ones(1, np.int64))
             total += np.where((neighbour >= 0)[:, None], own[neighbour], none)
-        scaled: NDArray[np.float32] = total / np.float32(SCALE[head])
+        scaled: NDArray[np.float32] = total / np.float32(SCALE)
         return scaled
 
 
@@ -158,9 +158,9 @@ def length_feature(salt: int, lengths: NDArray[np.int64]) -> U64:
     return rehashed(np.minimum(lengths, LENGTHS).astype(np.uint64), salt)
 
 
-def _length_scores(table: torch.Tensor, salt: int, scale: float) -> NDArray[np.float32]:
+def _length_scores(table: torch.Tensor, salt: int) -> NDArray[np.float32]:
     hashes = length_feature(salt, np.arange(1, LENGTHS + 1))
-    return _table_sums(table, hashes, np.ones(LENGTHS, np.int64)) / np.float32(scale)
+    return _table_sums(table, hashes, np.ones(LENGTHS, np.int64)) / np.float32(SCALE)
 
 
 def _table_sums(table: torch.Tensor, hashes: U64, counts: NDArray[np.int64]) -> NDArray[np.float32]:
