@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from retrieveall.engine.protocol import GuessedSpan
 from retrieveall.prompting.codec import EncodedText
 from retrieveall.retrieval.candidates import name_runs
+from retrieveall.text.mentions import occurrences
 from retrieveall.types import Examples
 
 _MOST_RUNS = 8
@@ -36,7 +37,7 @@ def guess_spans(
     found = [
         GuessedSpan(first_unit=place[0], end_unit=place[1], label=label)
         for mention, label in seen.items()
-        for start in _occurrences(text, mention)
+        for start in occurrences(text, mention)
         if (place := encoded.unit_range(start, start + len(mention))) is not None
     ]
     usual = _usual_label(examples, labels)
@@ -51,15 +52,6 @@ def guess_spans(
         if not kept or span.first_unit >= kept[-1].end_unit:
             kept.append(span)
     return tuple(kept)
-
-
-def _occurrences(text: str, mention: str) -> list[int]:
-    starts = []
-    at = text.find(mention)
-    while at >= 0 and mention:
-        starts.append(at)
-        at = text.find(mention, at + len(mention))
-    return starts
 
 
 def _usual_label(examples: Examples, labels: Sequence[str]) -> str:

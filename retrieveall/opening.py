@@ -251,25 +251,17 @@ def open_retriever(
     opened: OpenRelease,
     last: ReleaseRetriever | None = None,
     *,
+    retriever: Retriever | None = None,
     examples: bool = True,
     prior: bool = True,
 ) -> ReleaseRetriever:
-    """Opens the indexes and priors of a release; those that the last one named too are kept open."""
-    held = None if last is None else last.retriever
-    retriever = Retriever.open(workspace.indexes, opened.indexes, held=held)
-    return release_retriever(workspace, opened, retriever, last, examples=examples, prior=prior)
+    """Opens the indexes of a release, unless they are given, and their priors.
 
-
-def release_retriever(
-    workspace: Workspace,
-    opened: OpenRelease,
-    retriever: Retriever,
-    last: ReleaseRetriever | None = None,
-    *,
-    examples: bool = True,
-    prior: bool = True,
-) -> ReleaseRetriever:
-    """Opens the priors of the languages whose indexes are open; those that the last one had are kept open."""
+    Those that the last one named too are kept open; `examples` and `prior` are as in `OpenOptions`.
+    """
+    if retriever is None:
+        held = None if last is None else last.retriever
+        retriever = Retriever.open(workspace.indexes, opened.indexes, held=held)
     fixed = workspace.settings().retrieval.prior_weight if prior else 0.0
     priors = open_priors(
         workspace,

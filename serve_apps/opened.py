@@ -19,7 +19,6 @@ from retrieveall.opening import (
     ReleaseRetriever,
     open_retriever,
     read_release,
-    release_retriever,
 )
 from retrieveall.retrieval import LanguageIndex, Retriever
 from retrieveall.storage import Store
@@ -120,7 +119,7 @@ class ReleaseSource:
             retriever, faults = self._each_index(opened, None if last is None else last.retriever)
             if not retriever.indexes:
                 raise
-        return release_retriever(self.workspace, opened, retriever, last, examples=examples), faults
+        return open_retriever(self.workspace, opened, last, retriever=retriever, examples=examples), faults
 
     def _each_index(self, opened: OpenRelease, held: Retriever | None) -> tuple[Retriever, dict[str, str]]:
         indexes: dict[str, LanguageIndex] = {}

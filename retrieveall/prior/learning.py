@@ -40,7 +40,7 @@ from retrieveall.prior.model import (
     rows_of,
 )
 from retrieveall.regression import Counts, ranges, regression
-from retrieveall.text.units import split_units
+from retrieveall.text.units import split_units, unit_borders
 from retrieveall.types import ContextExample, Sentence, Span
 
 MOST_UNITS = 400_000
@@ -96,8 +96,7 @@ def _odds(table_R2: torch.Tensor) -> torch.Tensor:
 
 def _mentions(sentence: Tagged, units: Sequence[Span]) -> list[tuple[int, int, str]]:
     """Returns first and end unit and label of the mentions that are runs of units."""
-    firsts = {unit.start_char: i for i, unit in enumerate(units)}
-    ends = {unit.end_char: i + 1 for i, unit in enumerate(units)}
+    firsts, ends = unit_borders(units)
     return [
         (firsts[entity.start_char], ends[entity.end_char], entity.label)
         for entity in sentence.entities

@@ -45,12 +45,8 @@ GO = _window(200)  # at the unit that may go on
 START_SENTENCE, GO_SENTENCE = Role(0, "brief", 150), Role(0, "brief", 250)  # at all units of the sentence
 GO_FIRST = (Role(0, "brief", 300),)  # at the mention's first unit
 OPENS = (Role(0, "full", 400), Role(-1, "full", 401), Role(-2, "brief", 402), Role(-3, "brief", 403))
-CLOSES = (
-    Role(0, "full", 500),
-    Role(1, "full", 501),
-    Role(2, "brief", 502),
-    Role(3, "brief", 503),
-)  # at its last
+# at its last
+CLOSES = (Role(0, "full", 500), Role(1, "full", 501), Role(2, "brief", 502), Role(3, "brief", 503))
 INSIDE = Role(0, "full", 600)  # at each of its units
 PAIRS = Role(0, "pair", 601)  # at each but the first
 AROUND = Role(0, "word", 602)  # at each unit that is not of it

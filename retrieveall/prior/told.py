@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from retrieveall.text.units import split_units
+from retrieveall.text.mentions import occurrences
+from retrieveall.text.units import split_units, unit_borders
 from retrieveall.types import EntityExample, UnitScores
 
 TOLD_ODDS = 4.0
@@ -27,14 +28,11 @@ def with_told(scores: UnitScores, text: str, examples: Sequence[EntityExample]) 
     told = sorted((one for one in examples if one.taught), key=lambda one: -len(one.mention))
     if not told:
         return scores
-    units = split_units(text)
-    firsts = {unit.start_char: i for i, unit in enumerate(units)}
-    ends = {unit.end_char: i + 1 for i, unit in enumerate(units)}
+    firsts, ends = unit_borders(split_units(text))
     start, go, opens = scores.start.copy(), scores.go.copy(), scores.opens.copy()
     taken: set[int] = set()
     for example in told:
-        at = text.find(example.mention)
-        while at >= 0 and example.mention:
+        for at in occurrences(text, example.mention):
             first, end = firsts.get(at), ends.get(at + len(example.mention))
             if first is not None and end is not None and taken.isdisjoint(range(first, end)):
                 taken.update(range(first, end))
@@ -44,5 +42,4 @@ def with_told(scores: UnitScores, text: str, examples: Sequence[EntityExample]) 
                 go[end : end + 1] -= TOLD_ODDS
                 if example.label in scores.labels:
                     opens[first, scores.labels.index(example.label)] += TOLD_ODDS
-            at = text.find(example.mention, at + 1)
     return replace(scores, start=start, go=go, opens=opens)

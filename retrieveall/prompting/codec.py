@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retrieveall.errors import ConfigError
-from retrieveall.text.units import split_units, unit_pieces
+from retrieveall.text.units import split_units, unit_borders, unit_pieces
 from retrieveall.types import GoldEntity, Span
 
 PROMPT_FORMAT = "1"
@@ -53,8 +53,7 @@ class EncodedText:
 
     def unit_range(self, start_char: int, end_char: int) -> tuple[int, int] | None:
         """Returns the half-open unit range of a character range, None where no unit border fits."""
-        starts = {unit.start_char: index for index, unit in enumerate(self.units)}
-        ends = {unit.end_char: index + 1 for index, unit in enumerate(self.units)}
+        starts, ends = unit_borders(self.units)
         first, last = starts.get(start_char), ends.get(end_char)
         return (first, last) if first is not None and last is not None and first < last else None
 

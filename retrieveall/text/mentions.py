@@ -41,3 +41,13 @@ def inexpressible(text: str, entities: Sequence[GoldEntity]) -> Iterator[GoldEnt
         if place != entity.start_char:
             yield entity
         cursor = entity.end_char
+
+
+def occurrences(text: str, mention: str) -> list[int]:
+    """Returns all characters at which a mention stands in a text; none for an empty one."""
+    starts = []
+    at = text.find(mention)
+    while at >= 0 and mention:
+        starts.append(at)
+        at = text.find(mention, at + 1)
+    return starts

@@ -35,6 +35,16 @@ def split_units(text: str) -> tuple[Span, ...]:
     return tuple(Span(start_char=m.start(), end_char=m.end()) for m in _UNIT.finditer(text))
 
 
+def unit_borders(units: Sequence[Span]) -> tuple[dict[int, int], dict[int, int]]:
+    """Returns which unit begins at a character, and behind which units one ends, as half-open ranges count.
+
+    A range of characters is the units from ``first[start_char]`` to before ``end[end_char]``.
+    """
+    first = {unit.start_char: index for index, unit in enumerate(units)}
+    end = {unit.end_char: index + 1 for index, unit in enumerate(units)}
+    return first, end
+
+
 def cut_units(units: Sequence[Span], edges: Collection[int]) -> tuple[Span, ...]:
     """Returns the units, those parted that an edge falls into.
 
