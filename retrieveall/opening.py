@@ -22,6 +22,7 @@ from retrieveall.lora.card import AdapterCard, check_compatible
 from retrieveall.lora.release import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
+from retrieveall.models.dtypes import default_dtype
 from retrieveall.prior import with_told
 from retrieveall.prior_weights import OpenPrior, open_priors
 from retrieveall.retrieval import LanguageIndex, Retriever
@@ -300,10 +301,9 @@ def open_engine(
         )
     found_device = "cuda" if torch.cuda.is_available() else "cpu"
     device = str(settings.engine.get("device") or device or found_device)
-    dtype = "bfloat16" if device.startswith("cuda") else "float32"
     config = configured(
         EngineConfig,
-        {"dtype": dtype, **settings.engine},
+        {"dtype": default_dtype(device), **settings.engine},
         source="engine settings",
         base_model=folder,
         device=device,

@@ -8,6 +8,7 @@ import pytest
 import ray
 
 from retrieveall.cli import process
+from retrieveall.errors import ConfigError
 
 SLOW = Exception("The current node timed out during startup. This could happen because …")
 LATE = RuntimeError("Timed out waiting for file /tmp/ray/…/gcs_server_port")
@@ -81,3 +82,21 @@ def test_a_threshold_that_no_c_int_holds_is_the_largest_one(monkeypatch: pytest.
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1073741824")
     process.keep_pages()
     assert Libc.given == [2**31 - 1, 2**30]
+
+
+@pytest.mark.parametrize(("wanted", "there", "given"), [(None, 0.0, 0.0), (None, 4.0, 1.0), (0.5, 1.0, 0.5)])
+def test_gpus(monkeypatch: pytest.MonkeyPatch, wanted: float | None, there: float, given: float) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": there})
+    assert process.gpus_wanted(wanted) == given
+
+
+def test_gpus_that_this_machine_lacks_are_an_error_and_a_cluster_may_grow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match="1 GPUs were asked for, this machine has 0"):
+        process.gpus_wanted(1.0)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert process.gpus_wanted(1.0) == 1.0

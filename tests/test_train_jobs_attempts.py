@@ -75,6 +75,7 @@ def in_task(cause: Exception) -> Any:
         (ConflictError("taken"), True),
         (pa.ArrowInvalid("not a parquet file"), True),
         (KeyError("x"), True),
+        (ZeroDivisionError("by zero"), True),
         (in_task(MISTAKE), True),
         (in_task(OSError("no route")), False),
         (CRASH, False),

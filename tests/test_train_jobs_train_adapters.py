@@ -143,6 +143,14 @@ def test_packs_leave_no_room_idle(runs: int, size: int, room: int, sizes: list[i
     assert [spec for pack in packs for spec in pack] == specs
 
 
+def test_runs_that_compute_in_other_data_types_share_no_pack() -> None:
+    rounded = replace(SPEC.config, dtype="bfloat16")
+    specs = [replace(SPEC, language=code) for code in ("aa", "bb", "cc")]
+    specs[1] = replace(specs[1], config=rounded)
+    packs = train_jobs.packs(specs, 8)
+    assert [[spec.language for spec in pack] for pack in packs] == [["aa", "cc"], ["bb"]]
+
+
 def test_a_finished_adapter_is_taken_up_as_long_as_the_pool_has_it(tmp_path: Path) -> None:
     workspace = Workspace.open(tmp_path / "w", create=True)
     digest = add_adapter(workspace, tmp_path, language="nl")

@@ -9,12 +9,31 @@ import pytest
 import torch
 
 from retrieveall.engine.automaton import TagLineAutomaton
-from retrieveall.errors import IncompatibleArtefactError, InputError
+from retrieveall.errors import ConfigError, IncompatibleArtefactError, InputError
 from retrieveall.training.adapter import AdapterTraining, AdapterTrainingConfig
 from retrieveall.training.data import RenderConfig
 from retrieveall.training.pack import Pack
 from tests.models import tiny_model
 from tests.trainings import LABELS, make_base, make_row, make_training
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rank", 48),
+        ("alpha", 0),
+        ("learning_rate", -1e-3),
+        ("epochs", 0),
+        ("batch_rows", 0),
+        ("accumulate", 0),
+        ("patience", 0),
+        ("save_steps", 0),
+        ("dtype", "int4"),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_before_anything_is_trained(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=field):
+        AdapterTrainingConfig(**{field: value})
 
 
 def test_the_loss_falls_and_the_base_stays_as_it_was() -> None:

@@ -72,6 +72,27 @@ def test_what_cannot_begin_does_not_keep_the_others_from_training(base: str, tmp
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_the_base_computes_in_what_a_recipe_says_and_the_adapter_is_kept_in_float32(
+    base: str, tmp_path: Path
+) -> None:
+    folders = {}
+    for dtype in ("float32", "bfloat16"):
+        task = AdapterTask(
+            train=split(9),
+            dev=split(2),
+            labels=LABELS,
+            config=replace(CONFIG, dtype=dtype, learning_rate=1e-2),
+        )
+        done, _ = run(base, {"one": task}, tmp_path / dtype)
+        folders[dtype] = load_file(trained(done["one"]).folder / "adapter_model.safetensors")
+    exact, rounded = folders["float32"], folders["bfloat16"]
+    assert {tensor.dtype for tensor in rounded.values()} == {torch.float32}
+    assert any(not torch.equal(exact[name], rounded[name]) for name in exact)
+    moved = torch.cat([exact[name].flatten() for name in exact if "lora_B" in name])
+    nearly = torch.cat([rounded[name].flatten() for name in exact if "lora_B" in name])
+    assert torch.cosine_similarity(moved, nearly, dim=0) > 0.9
+
+
 def test_adapters_are_measured_each_on_its_own_and_broken_ones_say_so(base: str, tmp_path: Path) -> None:
     task = AdapterTask(train=split(9), dev=NOTHING, labels=LABELS, config=CONFIG)
     run(base, {"good": task}, tmp_path)

@@ -20,6 +20,7 @@ _MISTAKES: Final = (
     RetrieveAllError,
     ValueError,
     TypeError,
+    ArithmeticError,
     LookupError,
     AttributeError,
     AssertionError,

@@ -255,13 +255,21 @@ def _kept(workspace: Workspace, spec: RunSpec) -> TrainOutcome | None:
 def packs(specs: Sequence[RunSpec], size: int, room: int = 1) -> list[tuple[RunSpec, ...]]:
     """Groups runs in their order, evenly; what is grouped alike goes on after a kill.
 
+    Runs that ask for another data type cannot share a base with the others.
+
     Args:
         specs: The runs.
         size: Most runs of a group.
         room: Groups that can be trained at once; there are as many, if there are as many runs.
     """
+    dtypes = dict.fromkeys(spec.config.dtype for spec in specs)
+    alike = [[spec for spec in specs if spec.config.dtype == dtype] for dtype in dtypes]
+    return [pack for group in alike for pack in _evenly(group, size, room)]
+
+
+def _evenly(specs: Sequence[RunSpec], size: int, room: int) -> list[tuple[RunSpec, ...]]:
     count = max(math.ceil(len(specs) / size), min(room, len(specs)))
-    edges = [math.ceil(len(specs) * number / count) for number in range(count + 1)] if specs else []
+    edges = [math.ceil(len(specs) * number / count) for number in range(count + 1)]
     return [tuple(specs[start:end]) for start, end in pairwise(edges)]
 
 

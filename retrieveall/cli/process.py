@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from retrieveall.errors import ConfigError
+
 _KEEP_BYTES = 1 << 30
 _MAX_INT = (1 << 31) - 1  # of C: a larger number would arrive as another, 4 GiB as 0
 _RAY_STARTS = 3
@@ -88,13 +90,23 @@ def ray_running() -> Iterator[bool]:
 
 
 def gpus_wanted(wanted: float | None) -> float:
-    """Returns the GPUs of one worker or replica; asked for none in particular, one where Ray has one."""
+    """Returns the GPUs of one worker or replica; asked for none in particular, one where Ray has one.
+
+    Raises:
+        ConfigError: This machine has fewer; a cluster may still grow.
+    """
     import ray
 
-    if wanted is not None:
-        return wanted
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return min(1.0, resources.get("GPU", 0.0))
+    there = resources.get("GPU", 0.0)
+    if wanted is None:
+        return min(1.0, there)
+    if wanted > there and not os.environ.get("RAY_ADDRESS"):
+        raise ConfigError(
+            f"{wanted:g} GPUs were asked for, this machine has {there:g}. Ask for fewer, or name a cluster"
+            " with RAY_ADDRESS."
+        )
+    return wanted
 
 
 def _start_ray(**options: Any) -> None:

@@ -70,11 +70,23 @@ class RecipeFlags:
     ] = None
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Passes over the training sentences. [default: 2, more on small corpora]"),
+        typer.Option(help="Passes over the training sentences. [default: 2, more on small corpora]"),
     ] = None
     batch_rows: Annotated[int | None, typer.Option(help="Sentences of one forward pass.")] = None
     accumulate: Annotated[int | None, typer.Option(help="Forward passes of one step.")] = None
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.")] = None
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Passes without a better dev loss that end it; the best one is kept. [default: 2]"),
+    ] = None
+    save_steps: Annotated[int | None, typer.Option(help="Steps between two checkpoints.")] = None
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="What the base computes in; bfloat16 is faster on CPUs that multiply it."
+            " [default: bfloat16 on a GPU, else float32]"
+        ),
+    ] = None
     seed: Annotated[int | None, typer.Option(help="Of weights, order and dropped examples.")] = None
 
     def given(self) -> dict[str, Any]:

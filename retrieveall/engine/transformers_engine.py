@@ -31,14 +31,8 @@ from retrieveall.lora.bank import AdapterBank, Keys, Standing, adapter_keys
 from retrieveall.lora.layers import AdapterStacks, LoraPlan, attach_lora
 from retrieveall.lora.weights import LoraFiles
 from retrieveall.models.base import BaseModel, open_base
+from retrieveall.models.dtypes import DTYPES, check_dtype
 from retrieveall.prompting.codec import PromptCodec
-
-_DTYPES = {
-    "float64": torch.float64,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 JOIN_ROOM = 0.25
 """Of the rows that may be under way: others join once so much room is free, as every joining costs a pass."""
@@ -76,8 +70,7 @@ class EngineConfig:
     adapter_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.dtype not in _DTYPES:
-            raise ConfigError(f"dtype {self.dtype!r} was given; use one of {', '.join(_DTYPES)}.")
+        check_dtype(self.dtype)
         for name in (
             "max_batch_rows",
             "max_prefill_tokens",
@@ -135,7 +128,7 @@ class TransformersEngine:
         self._device = torch.device(config.device)
         self._max_positions: int | None = getattr(model.config, "max_position_embeddings", None)
         self._switch, shapes = attach_lora(model, skip=model.get_output_embeddings())
-        dtype = _DTYPES[config.dtype]
+        dtype = DTYPES[config.dtype]
         self._budget = memory_budget(
             self._device,
             share=config.memory_share,
@@ -385,7 +378,7 @@ def _order(ticket: Ticket) -> tuple[object, ...]:
 
 def _open(config: EngineConfig) -> BaseModel:
     try:
-        return open_base(str(config.base_model), dtype=_DTYPES[config.dtype], device=config.device)
+        return open_base(str(config.base_model), dtype=DTYPES[config.dtype], device=config.device)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"The base model {str(config.base_model)!r} cannot be loaded: {error} Give a folder with a causal"

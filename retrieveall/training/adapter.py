@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from retrieveall.engine.automaton import label_grammar
-from retrieveall.errors import InputError
+from retrieveall.errors import ConfigError, InputError
+from retrieveall.lora.peft_files import RANKS
 from retrieveall.lora.trained import TrainedLora
+from retrieveall.models.dtypes import check_dtype
 from retrieveall.training.data import (
     DecidedRow,
     RenderConfig,
@@ -59,6 +61,11 @@ class AdapterTrainingConfig:
         accumulate: Batches of one optimiser step.
         patience: Epochs without a better dev loss after which training stops.
         save_steps: Optimiser steps between two saves.
+        dtype: What the base computes in; None takes the device's default. The adapter's own matrices are
+            float32 or better.
+
+    Raises:
+        ConfigError: A field is out of range.
     """
 
     rank: int = 64
@@ -74,7 +81,21 @@ class AdapterTrainingConfig:
     dev_rows: int = 400
     save_steps: int = 200
     seed: int = 0
+    dtype: str | None = None
     render: RenderConfig = field(default_factory=RenderConfig)
+
+    def __post_init__(self) -> None:
+        if self.rank not in RANKS:
+            raise ConfigError(f"rank is {self.rank}; use one of {', '.join(map(str, RANKS))}.")
+        for name in ("alpha", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; give a number above 0.")
+        for name in ("epochs", "batch_rows", "accumulate", "patience", "save_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; give a number of at least 1.")
+        if self.dtype is not None:
+            check_dtype(self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ service will do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from retrieveall.evaluation.strict import count_strict
 from retrieveall.generation import GenerationTask, Generator
 from retrieveall.lora.card import DevScores
 from retrieveall.models.base import base_folder, open_base
+from retrieveall.models.dtypes import DTYPES, default_dtype
 from retrieveall.prompting.hierarchical import DEFAULT_BUDGET_TOKENS
 from retrieveall.training.adapter import AdapterTraining, AdapterTrainingConfig
 from retrieveall.training.data import TrainingRow
@@ -123,9 +124,9 @@ class Device:
     threads: int = 1
 
     @property
-    def dtype(self) -> torch.dtype:
-        """bfloat16 on a GPU, float32 on a CPU, where bfloat16 is emulated on most machines."""
-        return torch.bfloat16 if self.name == "cuda" else torch.float32
+    def dtype(self) -> str:
+        """What the base computes in, in answering and, where a recipe says nothing else, in training."""
+        return default_dtype(self.name)
 
     @property
     def pass_tokens(self) -> int:
@@ -165,7 +166,8 @@ def train_pack(
         Per name the trained adapter, or why it could not be trained; the others are.
     """
     torch.set_num_threads(device.threads)
-    base = open_base(base_model, dtype=device.dtype, device=device.name)
+    dtype = _one_dtype(tasks.values()) or device.dtype
+    base = open_base(base_model, dtype=DTYPES[dtype], device=device.name)
     shared = SharedBase(
         base.model,
         base.codec,
@@ -188,6 +190,13 @@ def train_pack(
         name: Trained(folder=target / name, tokens=one.tokens) if isinstance(one, AdapterTraining) else one
         for name, one in begun.items()
     }
+
+
+def _one_dtype(tasks: Iterable[AdapterTask]) -> str | None:
+    """Returns the data type that all tasks of a pack ask for: they share a base."""
+    asked = {task.config.dtype for task in tasks}
+    assert len(asked) == 1, f"a pack of several data types: {asked}"
+    return asked.pop()
 
 
 def _begun(
@@ -248,9 +257,11 @@ def measure_dev(
     """
     if not any(split.sentences for candidate in candidates.values() for split in candidate.dev.values()):
         return {name: Measured() for name in candidates}
-    dtype = str(device.dtype).removeprefix("torch.")
     settings = EngineConfig(
-        base_model=base_folder(base_model), dtype=dtype, device=device.name, threads=device.threads
+        base_model=base_folder(base_model),
+        dtype=device.dtype,
+        device=device.name,
+        threads=device.threads,
     )
     engine = TransformersEngine(settings, lambda name: candidates[name].adapter)
     generator = Generator(engine, engine.codec, budget_tokens=budget_tokens)

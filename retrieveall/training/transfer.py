@@ -26,6 +26,7 @@ from retrieveall.languages import POLYGLOT
 from retrieveall.lora.card import AdapterCard, DevScores
 from retrieveall.lora.trained import TrainedLora
 from retrieveall.models.base import open_base
+from retrieveall.models.dtypes import DTYPES
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.data import DecidedRow, decided_row, fits_budget, render_row
 from retrieveall.training.fisher import (
@@ -178,7 +179,7 @@ class _Analysis:
         _check_corpora(workspace, self._card)
         self._dev = load_measured(workspace, self._spec)
         torch.set_num_threads(device.threads)
-        opened = open_base(self._card.base_model, dtype=device.dtype, device=device.name)
+        opened = open_base(self._card.base_model, dtype=DTYPES[device.dtype], device=device.name)
         self._base = SharedBase(
             opened.model,
             opened.codec,
