@@ -100,11 +100,11 @@ class StreamTagger:
             return problem_of(self._lines.too_long(line))
         try:
             return _ITEM.validate_python(json.loads(line.data))
-        except (RecursionError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            broken = {"type": "json_invalid", "loc": (), "msg": f"no JSON ({type(error).__name__})"}
-            return body_problem([broken], _EXPECTED_LINE)
         except ValidationError as error:
             return body_problem(error.errors(), _EXPECTED_LINE)
+        except (RecursionError, ValueError) as error:  # a plain ValueError: an integer of too many digits
+            broken = {"type": "json_invalid", "loc": (), "msg": f"no JSON ({type(error).__name__})"}
+            return body_problem([broken], _EXPECTED_LINE)
 
     async def _tagged(self, items: dict[int, str | TextItem]) -> dict[int, Answered]:
         """Tags items; where one of them cannot be tagged, each goes for itself."""

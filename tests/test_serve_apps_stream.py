@@ -82,14 +82,16 @@ def buffer(most: int = 1 << 20) -> LineBuffer:
     return LineBuffer(max_line_bytes=100, max_waiting_bytes=most)
 
 
-def answers(fake: Fake, parts: Sequence[bytes], **limits: Any) -> list[dict[str, Any]]:
+def answers(
+    fake: Fake, parts: Sequence[bytes], *, max_line_bytes: int = 100, **limits: Any
+) -> list[dict[str, Any]]:
     async def collected() -> list[dict[str, Any]]:
         sent: list[bytes] = []
 
         async def send(message: Message) -> None:
             sent.append(message.get("body", b""))
 
-        streams = Streams(fake.service, StreamLimits(max_line_bytes=100, **limits))
+        streams = Streams(fake.service, StreamLimits(max_line_bytes=max_line_bytes, **limits))
         await streams.respond(LOCAL, TagOptions())({"type": "http"}, Body(parts), send)
         assert streams._open == 0
         return [json.loads(line) for line in b"".join(sent).splitlines()]
@@ -123,6 +125,15 @@ def test_a_broken_line_is_told_and_the_others_go_on() -> None:
         9: None,
     }  # fmt: skip
     assert list(by_line) == sorted(by_line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"9" * 5000, b'{"text": ' + b"9" * 5000 + b"}", b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b"NaN"],
+)
+def test_whatever_json_cannot_read_is_a_bad_line_of_many(line: bytes) -> None:
+    lines = answers(Fake(), [b'"one"\n' + line + b'\n"three"\n'], max_line_bytes=1 << 20)
+    assert [one.get("error", {}).get("code") for one in lines] == [None, "bad_body", None]
 
 
 def test_a_full_service_slows_a_stream_down() -> None:
