@@ -74,3 +74,11 @@ def test_deep_values_are_kept_as_json() -> None:
 
     assert schema.field("x").type == pa.string()
     assert json.loads(table_of([{"x": deep}], schema).column("x")[0].as_py()) == deep
+
+
+def test_json_in_strings_has_no_nan() -> None:
+    records: list[dict[str, Any]] = [{"x": float("nan")}, {"x": [float("inf"), 1.5]}, {"x": "NaN"}]
+    schema = infer_schema(records)
+
+    assert schema.field("x").type == pa.string()
+    assert table_of(records, schema).column("x").to_pylist() == [None, "[null, 1.5]", "NaN"]

@@ -7,13 +7,13 @@ Parquet could not keep it, a column holds strings: a string as it is, anything e
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from retrieveall.errors import InputError
+from retrieveall.offline.json_lines import finite, json_text
 
 _MAX_DEPTH = 16  # of a nested type; deeper values are kept as JSON
 _NO_TYPE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError)
@@ -109,7 +109,7 @@ def table_of(records: Sequence[Json | None], schema: pa.Schema) -> pa.Table:
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
-        values = [value if isinstance(value, str | None) else _as_json(value) for value in values]
+        values = [_as_string(value) for value in values]
     try:
         return pa.array(values, kind)
     except pa.ArrowInvalid:  # whole numbers that no float tells exactly, in a column of floats
@@ -128,8 +128,9 @@ def _with_floats(value: Any, kind: pa.DataType) -> Any:
     return value
 
 
-def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _as_string(value: Any) -> str | None:
+    plain = finite(value)  # a lone NaN is a missing value, not the word "null"
+    return plain if isinstance(plain, str | None) else json_text(plain)
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:

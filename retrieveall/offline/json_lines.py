@@ -1,9 +1,11 @@
-"""One line of JSONL as an object that Arrow can hold."""
+"""One line of JSONL: read as an object that Arrow can hold, and written as JSON that every reader takes."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from retrieveall.errors import InputError
@@ -39,4 +41,31 @@ def without_surrogates(value: Any) -> Any:
         return [without_surrogates(item) for item in value]
     if isinstance(value, dict):
         return {without_surrogates(name): without_surrogates(item) for name, item in value.items()}
+    return value
+
+
+def json_text(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Returns a value as JSON on one line, with null for NaN and infinity, which JSON has not.
+
+    Args:
+        value: A JSON value, or one with others in it.
+        default: Makes JSON values of those.
+
+    Raises:
+        TypeError: There is one that JSON has not, and no `default`.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=default)
+    except ValueError:  # rare: only then is it worth a walk through the value
+        return json.dumps(finite(value), ensure_ascii=False, allow_nan=False, default=default)
+
+
+def finite(value: Any) -> Any:
+    """Returns a value with None for NaN and infinity, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
     return value

@@ -6,11 +6,11 @@ toName="text">`` with the labels of the release. Offsets count code points, as L
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 from retrieveall.offline.exports.rows import ExportRow
+from retrieveall.offline.json_lines import json_text
 
 
 def write_label_studio(rows: Iterable[ExportRow], stream: BinaryIO) -> None:
@@ -18,7 +18,7 @@ def write_label_studio(rows: Iterable[ExportRow], stream: BinaryIO) -> None:
     before = "[\n"
     for row in rows:
         if row.is_tagged:
-            stream.write(f"{before}{json.dumps(_task(row), ensure_ascii=False)}".encode())
+            stream.write(f"{before}{json_text(_task(row))}".encode())
             before = ",\n"
     stream.write(b"[]\n" if before == "[\n" else b"\n]\n")
 
