@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from retrieveall.corpus.conll import read_conll
 from retrieveall.errors import InputError, MissingDependencyError
 from retrieveall.offline.exports import ExportFormat, check_exports, export_corpus
+from retrieveall.offline.inputs import find_inputs
 from retrieveall.offline.options import TagOptions
 from retrieveall.storage import Store
 from tests.offline import tagged, write
@@ -55,6 +60,33 @@ def test_jsonl_holds_every_row_in_order(output: Store) -> None:
     assert rows[2]["error"].startswith("no JSON")
 
 
+def test_jsonl_has_null_where_json_has_no_number(tmp_path: Path) -> None:
+    kind = pa.struct([("y", pa.list_(pa.float64())), ("z", pa.map_(pa.string(), pa.float32()))])
+    nested = [{"y": [0.5, math.inf], "z": [("a", math.nan)]}, {"y": None, "z": [("a", 1.5)]}]
+    table = pa.table(
+        {"text": ["Anna", "Bob"], "x": [math.nan, 2.5], "nested": pa.array(nested, kind), "b": [b"\0", None]}
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    output = tagged(find_inputs(str(tmp_path / "in.parquet")), tmp_path / "out")
+    (outcome,) = export_corpus(output, ["jsonl"])
+
+    rows = [strictly(line) for line in output.read_bytes(outcome.path).splitlines()]
+    assert [row["x"] for row in rows] == [None, 2.5]
+    assert [row["b"] for row in rows] == ["AA==", None]
+    assert rows[0]["nested"] == {"y": [0.5, None], "z": [["a", None]]}
+    assert rows[1]["nested"] == {"y": None, "z": [["a", 1.5]]}
+    assert rows[0]["entities"][0]["text"] == "Anna"
+
+
+def strictly(line: bytes) -> Any:
+    """Reads a line as readers do that know JSON only."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
 def test_conll_is_read_back_with_the_same_names(output: Store, tmp_path: Path) -> None:
     path = tmp_path / "back.conll"
     path.write_bytes(exported(output, "conll"))
@@ -94,6 +126,8 @@ def test_displacy_marks_entities_and_escapes_the_text(output: Store) -> None:
     assert page.count("<mark") == 7 and page.count('class="entities"') == 5
     assert "&lt;b&gt;спит&lt;/b&gt;" in page and "<b>" not in page
     assert "\u202e" not in page and "left" in page
+    assert ".entity, .entity span { unicode-bidi: isolate; }" in page
+    assert page.count('<div class="entities" dir="auto">') == 5
 
 
 def test_files_of_folders_are_exported_to_folders(output: Store) -> None:

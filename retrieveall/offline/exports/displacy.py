@@ -1,6 +1,7 @@
 """An HTML page in the manner of spaCy's displaCy: the texts with their entities marked, to be read.
 
-Made here, without spaCy: no scripts, nothing loaded from anywhere, control characters made visible.
+Made here, without spaCy: no scripts, nothing loaded from anywhere, control characters made visible. Entities
+and labels are isolated: names that stand side by side in a text from right to left keep their own labels.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ body { font: 16px/2.2 system-ui, "Noto Sans", sans-serif; max-width: 60rem; marg
 h2 { font-size: .8rem; font-weight: 400; color: #5b6270; margin: 1.5rem 0 0; }
 .entities { unicode-bidi: isolate; overflow-wrap: anywhere; white-space: pre-wrap; }
 .entity { color: #1f2430; padding: .3em .5em; margin: 0 .2em; line-height: 1; border-radius: .35em; }
+.entity, .entity span { unicode-bidi: isolate; }
 .entity span { font-size: .7em; font-weight: 700; margin-inline-start: .5em; }
 </style>
 </head>
