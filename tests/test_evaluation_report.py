@@ -49,7 +49,7 @@ def test_printed_object_is_the_contract() -> None:
         assert one["f1_detokenised"] == one["f1"]
         assert one["routing_accuracy"] == 59 / 60
         assert set(one["labels"]) == {"LOC", "PER"}
-        assert one["sentences"] == 60
+        assert one["sentences"] == 60 and one["seen_share"] == 0
         assert "worst" not in one
     assert printed["macro_f1"] == sum(one["f1"] for one in printed["languages"].values()) / 2
     assert printed["macro"]["strict"]["low"] < printed["macro_f1"] < printed["macro"]["strict"]["high"]
@@ -60,6 +60,13 @@ def test_what_was_not_measured_is_null() -> None:
     gold, predicted = noisy_run("en", sentences=5, keep=0.7, seed=1)
     printed = EvalReport.of([evaluate(gold, predicted)]).to_dict()["languages"]["en"]
     assert [printed[key] for key in ("f1_unseen", "f1_detokenised", "routing_accuracy")] == [None] * 3
+    assert printed["seen_share"] is None
+
+
+def test_the_share_of_sentences_that_stand_in_train() -> None:
+    gold = [annotated(f"[{name}](PER) left .") for name in ("Anna", "Boris", "Cem", "Anna")]
+    seen = SeenInTraining.of([annotated("Anna  left .")])
+    assert evaluate(gold, [[]] * 4, seen=seen).seen_share == 0.5
 
 
 def test_file_round_trip(tmp_path: Path) -> None:

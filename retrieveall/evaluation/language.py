@@ -80,6 +80,12 @@ class LanguageReport:
         """The main metric."""
         return self.scores["strict"]
 
+    @property
+    def seen_share(self) -> float | None:
+        """Share of the sentences that stand in training, too; None where that was not measured."""
+        unseen = self.scores.get("unseen")
+        return None if unseen is None else 1 - unseen.sentences / self.strict.sentences
+
     def counts_of(self, view: View) -> Counts:
         """Returns ``(S, 3)`` true positives, false positives and false negatives of a view.
 

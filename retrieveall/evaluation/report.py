@@ -208,6 +208,7 @@ def _language_to_dict(one: LanguageReport, *, full: bool) -> dict[str, Any]:
     saved = {
         **asdict(one.strict),
         **{key: one.scores[view].f1 if view in one.scores else None for key, view in _VIEW_KEYS.items()},
+        "seen_share": one.seen_share,
         "routing_accuracy": one.routing.accuracy if one.routing else None,
         **asdict(one),
         "counts": {view: _pack(rows) for view, rows in one.counts.items()},

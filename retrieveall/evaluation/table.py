@@ -35,14 +35,17 @@ def score_table(report: EvalReport) -> Table:
 
 
 def view_table(report: EvalReport) -> Table:
-    """Returns strict F1 on what training did not hold and on detokenised text, and the set metric."""
-    table = _titled(report, caption=f"* {SET_METRIC_LABEL}")
-    _add_columns(table, "unseen sentences", "unseen names", "detokenised", "set F1 *")
+    """Returns what training held, strict F1 on the rest and on detokenised text, and the set metric."""
+    table = _titled(
+        report, caption=f"seen: share of the sentences that stand in train, too\n* {SET_METRIC_LABEL}"
+    )
+    _add_columns(table, "seen", "unseen sentences", "unseen names", "detokenised", "set F1 *")
     for one in report.languages:
-        table.add_row(one.language, *(_folded(with_interval(one.scores.get(view))) for view in VIEWS[1:]))
+        views = (_folded(with_interval(one.scores.get(view))) for view in VIEWS[1:])
+        table.add_row(one.language, plain(one.seen_share), *views)
     table.add_section()
     macro = (_folded(macro_with_interval(report, view)) for view in VIEWS[1:])
-    table.add_row("macro", *macro, style="bold")
+    table.add_row("macro", plain(_mean([one.seen_share for one in report.languages])), *macro, style="bold")
     return table
 
 
