@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from retrieveall.errors import RateLimited
+from retrieveall.errors import (
+    BrokenArtefactError,
+    EngineClosed,
+    Overloaded,
+    RateLimited,
+    ServiceUnavailable,
+)
 
 _MINUTE_S = 60.0
+_OURS = (BrokenArtefactError, EngineClosed, Overloaded, ServiceUnavailable)
+"""What a client is told to come back for, and pays for when it does."""
 
 
 @dataclass
@@ -37,6 +46,26 @@ class TextRates:
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
         self.replicas = 1
+
+    @contextmanager
+    def charged(self, key_id: str, texts_per_minute: int | None, texts: int) -> Iterator[None]:
+        """Takes the texts of one request from a key's bucket, and puts them back where the service gives up.
+
+        Args:
+            key_id: Whose bucket.
+            texts_per_minute: The key's rate over all replicas; None for any number.
+            texts: How many the request holds.
+
+        Raises:
+            RateLimited: Nothing is left; the message says how long to wait.
+        """
+        self.spend(key_id, texts_per_minute, texts)
+        try:
+            yield
+        except _OURS:
+            if texts_per_minute is not None:
+                self._buckets[key_id].level += texts  # `_filled` cuts it to a minute's worth
+            raise
 
     def spend(self, key_id: str, texts_per_minute: int | None, texts: int) -> None:
         """Takes the texts of one request from a key's bucket.

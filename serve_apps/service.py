@@ -162,8 +162,13 @@ class TagService:
         self._limits, self._rates, self._recorder = limits, rates, recorder
         self._in_flight = 0
 
-    async def tag(self, request: TagRequest, caller: Caller) -> dict[str, Any]:
+    async def tag(self, request: TagRequest, caller: Caller, *, is_charged: bool = True) -> dict[str, Any]:
         """Returns the body of `POST /v1/tag`.
+
+        Args:
+            request: The texts, and what is asked of them.
+            caller: Who sends them.
+            is_charged: Whether they count against the caller's rate; False where they have already.
 
         Raises:
             InputError: A text is no Unicode text, or pins a language without an adapter.
@@ -176,8 +181,8 @@ class TagService:
                 request must be answered with has not arrived.
         """
         timeout_s = self._limits.timeout_s
-        with self._admitted():
-            self._rates.spend(caller.id, caller.texts_per_minute, len(request.texts))
+        rate = caller.texts_per_minute if is_charged else None
+        with self._admitted(), self._rates.charged(caller.id, rate, len(request.texts)):
             try:
                 async with asyncio.timeout(timeout_s):
                     return await self._tag(request, caller, time.monotonic() + timeout_s)

@@ -106,14 +106,18 @@ class StreamTagger:
             broken = {"type": "json_invalid", "loc": (), "msg": f"no JSON ({type(error).__name__})"}
             return body_problem([broken], _EXPECTED_LINE)
 
-    async def _tagged(self, items: dict[int, str | TextItem]) -> dict[int, Answered]:
-        """Tags items; where one of them cannot be tagged, each goes for itself."""
+    async def _tagged(
+        self, items: dict[int, str | TextItem], *, is_charged: bool = True
+    ) -> dict[int, Answered]:
+        """Tags items; where one of them cannot be tagged, each goes for itself, charged once all the same."""
         request = TagRequest(texts=list(items.values()), **self._options.model_dump())
         try:
-            body = await self._patiently(request)
+            body = await self._patiently(request, is_charged=is_charged)
         except InputError as error:
             if len(items) > 1:
-                alone = [await self._tagged({number: item}) for number, item in items.items()]
+                alone = [
+                    await self._tagged({number: item}, is_charged=False) for number, item in items.items()
+                ]
                 return {number: answer for one in alone for number, answer in one.items()}
             return {number: _failed(number, problem_of(error)) for number in items}
         except Exception as error:
@@ -123,11 +127,11 @@ class StreamTagger:
             for number, result in zip(items, body["results"], strict=True)
         }
 
-    async def _patiently(self, request: TagRequest) -> dict[str, Any]:
+    async def _patiently(self, request: TagRequest, *, is_charged: bool) -> dict[str, Any]:
         waited_s = 0.0
         while True:
             try:
-                return await self._service.tag(request, self._caller)
+                return await self._service.tag(request, self._caller, is_charged=is_charged)
             except (Overloaded, RateLimited, ServiceUnavailable) as error:
                 wait_s = float(problem_of(error).headers["Retry-After"])
                 if waited_s + wait_s > PATIENCE_S:

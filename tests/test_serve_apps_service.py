@@ -501,6 +501,27 @@ def test_a_rate_is_told_apart_from_overload(house: House, keys: KeyFile) -> None
     assert 55 <= int(response.headers["Retry-After"]) <= 60
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        Overloaded("Full. Try again after 1 seconds."),
+        ServiceUnavailable("A replica went away. Try again after 1 seconds."),
+        EngineClosed("The engine was closed."),
+        BrokenArtefactError("The index is broken. Try again after 30 seconds."),
+    ],
+)
+def test_what_the_service_sends_away_is_not_charged(house: House, keys: KeyFile, error: Exception) -> None:
+    key, _ = keys.create("slow", created_at="now", texts_per_minute=2)
+    failing = Failing(error)
+    client = house.client(keys=keys, key=key, generator=failing)
+    statuses = [client.post("/v1/tag", json={"texts": ["a", "b"]}).status_code for _ in range(3)]
+    failing.error = RuntimeError()
+
+    assert len(set(statuses)) == 1 and statuses[0] in (429, 503)
+    problem(client.post("/v1/tag", json={"texts": ["a", "b"]}), 500, "internal_error")
+    problem(client.post("/v1/tag", json={"texts": ["a", "b"]}), 429, "rate_limited")
+
+
 def test_without_keys_only_this_machine_is_answered(house: House) -> None:
     client = house.client()
     far = Client(client.app, address="192.0.2.7")

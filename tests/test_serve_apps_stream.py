@@ -46,9 +46,11 @@ class Fake:
 
     def __init__(self, *, overloaded: int = 0, answered: int | None = None) -> None:
         self.overloaded, self.sizes, self.answered = overloaded, list[int](), answered
+        self.charged = 0
         self.at_once = self.most_at_once = self.cancelled = 0
 
-    async def tag(self, request: TagRequest, caller: Caller) -> dict[str, Any]:
+    async def tag(self, request: TagRequest, caller: Caller, *, is_charged: bool = True) -> dict[str, Any]:
+        self.charged += len(request.texts) * is_charged
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         try:
@@ -134,6 +136,14 @@ def test_a_broken_line_is_told_and_the_others_go_on() -> None:
 def test_whatever_json_cannot_read_is_a_bad_line_of_many(line: bytes) -> None:
     lines = answers(Fake(), [b'"one"\n' + line + b'\n"three"\n'], max_line_bytes=1 << 20)
     assert [one.get("error", {}).get("code") for one in lines] == [None, "bad_body", None]
+
+
+def test_a_chunk_that_is_split_is_charged_once() -> None:
+    fake = Fake()
+    lines = answers(fake, [ndjson(["a", "bad", "c"])])
+
+    assert [line.get("error", {}).get("code") for line in lines] == [None, "bad_input", None]
+    assert (fake.charged, fake.sizes) == (3, [1, 1])
 
 
 def test_a_full_service_slows_a_stream_down() -> None:
