@@ -6,7 +6,7 @@ import ipaddress
 import logging
 from dataclasses import dataclass
 
-from retrieveall.errors import ForbiddenError, RetrieveAllError, UnknownKeyError
+from retrieveall.errors import BrokenArtefactError, ForbiddenError, RetrieveAllError, UnknownKeyError
 from retrieveall.tagger import ServedAdapter
 from retrieveall.types import Route
 from serve_apps.keys import KeyFile, KeyRecord, KeyRing
@@ -53,6 +53,10 @@ class Caller:
         if not self.admin:
             raise ForbiddenError(f"The key {self.id} is no admin's.")
 
+    def may_see(self, language: str) -> bool:
+        """Tells whether there is such a language for the caller."""
+        return self.languages is None or language in self.languages
+
     def served(self, adapters: dict[str, ServedAdapter]) -> dict[str, ServedAdapter]:
         """Returns the adapters that may act for the caller, as if the release had no others.
 
@@ -61,7 +65,7 @@ class Caller:
         """
         if self.languages is None:
             return adapters
-        served = {code: adapter for code, adapter in adapters.items() if code in self.languages}
+        served = {code: adapter for code, adapter in adapters.items() if self.may_see(code)}
         if not served:
             raise ForbiddenError(
                 f"The key {self.id} is for {', '.join(sorted(self.languages))}, and the release has no"
@@ -73,11 +77,19 @@ class Caller:
         """Returns a sentence's route among the caller's languages.
 
         A sentence of another language is unknown there, as it were in a release without that language.
+
+        Raises:
+            BrokenArtefactError: The router knows none of them, because their indexes cannot be read.
         """
         if self.languages is None:
             return route
-        ranking = tuple(pair for pair in route.ranking if pair[0] in self.languages)
-        if not ranking or ranking == route.ranking:
+        ranking = tuple(pair for pair in route.ranking if self.may_see(pair[0]))
+        if not ranking:
+            raise BrokenArtefactError(
+                f"The key {self.id} is for {', '.join(sorted(self.languages))}, and no sentence can be routed"
+                " to any of them for the moment. Try again after 30 seconds."
+            )
+        if ranking == route.ranking:
             return route
         margin = ranking[0][1] - (ranking[1][1] if len(ranking) > 1 else 0.0)
         known = route.known and route.language == ranking[0][0]

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from retrieveall.clock import utc_now
-from retrieveall.errors import ConflictError, NotFoundError, ServiceUnavailable
+from retrieveall.errors import ConflictError, NotFoundError, ServiceUnavailable, UnknownExampleError
 from retrieveall.opening import OpenRelease
 from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.checking import check_examples
@@ -76,8 +76,8 @@ class TeachService:
                 "This service shows no examples in its prompts, so teaching would change nothing. Start it"
                 " without `--examples off`."
             )
-        self._rates.spend(caller.id, caller.texts_per_minute, len(request.examples))
-        return await self._threads.run(self._teach, request, namespace, caller, self._current.opened)
+        with self._rates.charged(caller.id, caller.texts_per_minute, len(request.examples)):
+            return await self._threads.run(self._teach, request, namespace, caller, self._current.opened)
 
     async def listed(self, query: ListQuery, caller: Caller) -> dict[str, Any]:
         """Returns the body of `GET /v1/examples`.
@@ -91,12 +91,15 @@ class TeachService:
         """Returns the body of `DELETE /v1/examples/{id}`; the deletion is on the disk by then.
 
         Raises:
-            UnknownExampleError: There is no such example in the namespace.
+            UnknownExampleError: There is no such example in the namespace, or it is of a language that the
+                caller does not see.
             ForbiddenError: The shared namespace, and the caller is no admin.
+            RateLimited: The caller has sent as many texts as it may.
             ServiceUnavailable: Others wrote at the same time, again and again.
         """
         namespace = _writable(caller, shared=shared)
-        return await self._threads.run(self._forget, example_id, namespace, caller)
+        with self._rates.charged(caller.id, caller.texts_per_minute, 1):
+            return await self._threads.run(self._forget, example_id, namespace, caller)
 
     def _teach(
         self, request: TeachRequest, namespace: str, caller: Caller, opened: OpenRelease
@@ -109,13 +112,22 @@ class TeachService:
         return {"taught_seq": self._token(caller), "examples": rows}
 
     def _forget(self, example_id: str, namespace: str, caller: Caller) -> dict[str, Any]:
+        known = self._book.state(namespace, now=True).last.get(example_id)
+        if known is not None and not caller.may_see(known.language):
+            raise UnknownExampleError(
+                f"There is no taught example {example_id[:80]!r} here. List them to see their ids."
+            )
         self._book.forget(namespace, [example_id], created_at=self._now())
         return {"taught_seq": self._token(caller)}
 
     def _listed(self, query: ListQuery, caller: Caller) -> dict[str, Any]:
         namespace = SHARED if query.shared else caller.namespace
         state = self._book.state(namespace, now=True)
-        found = [row for row in state.examples(query.language) if query.after is None or row.id > query.after]
+        found = [
+            row
+            for row in state.examples(query.language)
+            if caller.may_see(row.language) and (query.after is None or row.id > query.after)
+        ]
         page = found[: query.limit]
         return {
             "taught_seq": self._token(caller),

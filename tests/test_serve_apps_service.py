@@ -28,8 +28,10 @@ from retrieveall.errors import (
 from retrieveall.generation import Generated, GenerationTask, Generator
 from retrieveall.opening import OpenRelease, open_release_router, open_retriever
 from retrieveall.prompting.codec import PromptCodec
+from retrieveall.routing.router import Routed
 from retrieveall.storage import Store
 from retrieveall.tagger import Tagger, TextInput
+from retrieveall.types import Route
 from retrieveall.workspace import Workspace
 from serve_apps import metrics
 from serve_apps.access import Access
@@ -480,6 +482,31 @@ def test_a_key_of_some_languages_sees_a_release_of_those(house: House, keys: Key
     )
     nobody, _ = keys.create("nobody", created_at="now", languages=["xx"])
     problem(house.client(keys=keys, key=nobody).post("/v1/tag", json={"texts": ["a"]}), 403, "forbidden")
+
+
+class RoutesTo:
+    """A router that knows some languages of the release: the others' indexes cannot be read."""
+
+    def __init__(self, *languages: str) -> None:
+        self.languages = languages
+
+    async def hold(self, release: int) -> Holding:
+        return Holding(stage="router", replica="some", releases=(release,))
+
+    async def route(self, release: int, documents: Sequence[TextInput], spans: Sequence[Any]) -> Routed:
+        ranking = tuple((language, 1.0) for language in self.languages)
+        route = Route(language=ranking[0][0], ranking=ranking, margin=0.0, known=True)
+        return Routed(routes=(route,) * sum(map(len, spans)), embeddings=None)
+
+
+def test_a_key_whose_languages_cannot_be_routed_to_is_told_of_no_others(house: House, keys: KeyFile) -> None:
+    key, _ = keys.create("germans", created_at="now", languages=["de"])
+    client = house.client(keys=keys, key=key, router=RoutesTo("en", "ru"))
+    response = client.post("/v1/tag", json={"texts": ["Anna"]})
+
+    message = problem(response, 503, "broken_language").message
+    assert "is for de" in message and "en," not in message and "ru" not in message.replace("routed", "")
+    assert response.headers["Retry-After"] == "30"
 
 
 def test_only_admins_see_replicas_and_reload(house: House, keys: KeyFile) -> None:

@@ -190,6 +190,33 @@ def test_a_key_teaches_only_its_languages(house: House, keys: KeyFile) -> None: 
     problem(slow.post("/v1/examples", json={"examples": [example()]}), 429, "rate_limited")
 
 
+def test_a_key_lists_and_deletes_only_its_languages(house: House, keys: KeyFile) -> None:  # noqa: F811
+    both = client_of(house, keys, namespace="scoped", admin=True)
+    german = client_of(house, keys, namespace="scoped", languages=["de"], admin=True)
+    for shared, query in ((False, ""), (True, "?shared=true")):
+        de, en = (
+            row["id"] for row in taught(both, example(), example(language="en"), shared=shared)["examples"]
+        )
+        listed = "/v1/examples" + query
+
+        assert {row["id"] for row in both.get(listed).json()["examples"]} == {de, en}
+        assert [row["id"] for row in german.get(listed).json()["examples"]] == [de]
+        english = "/v1/examples?language=en" + ("&shared=true" if shared else "")
+        assert german.get(english).json()["examples"] == []
+        problem(german.ask("DELETE", f"/v1/examples/{en}{query}"), 404, "unknown_example")
+        assert len(both.get(listed).json()["examples"]) == 2
+        assert german.ask("DELETE", f"/v1/examples/{de}{query}").status_code == 200
+        assert both.ask("DELETE", f"/v1/examples/{en}{query}").status_code == 200
+
+
+def test_deleting_counts_against_the_rate_as_teaching_does(house: House, keys: KeyFile) -> None:  # noqa: F811
+    slow = client_of(house, keys, texts_per_minute=2)
+    example_id = taught(slow)["examples"][0]["id"]
+
+    assert slow.ask("DELETE", f"/v1/examples/{example_id}").status_code == 200
+    problem(slow.ask("DELETE", f"/v1/examples/{example_id}"), 429, "rate_limited")
+
+
 def test_a_language_without_index_is_refused(
     house: House,  # noqa: F811
     keys: KeyFile,
