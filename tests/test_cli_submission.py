@@ -129,7 +129,16 @@ def test_what_failed_or_was_stopped_is_submitted_again(there: Cluster, status: s
 )
 def test_other_work_has_another_name(other: Work) -> None:
     assert other.stem != WORK.stem
-    assert replace(WORK, runtime_env={"py_modules": ["/home/me/retrieveall"]}).stem == WORK.stem
+
+
+def test_code_names_the_work_by_what_it_holds_not_by_where_it_lies() -> None:
+    def stem(path: str, content: str, *others: str) -> str:
+        environment = {"py_modules": [path, *others], "pip": ["a"]}
+        return replace(WORK, runtime_env=environment, contents={path: content}).stem
+
+    assert stem("/home/me/mine", "d1") == stem("/home/you/mine", "d1")
+    stems = [stem("/mine", "d1"), stem("/mine", "d2"), stem("/mine", "d1", "s3://b/1.zip")]
+    assert len({*stems, stem("/mine", "d1", "s3://b/2.zip"), WORK.stem}) == 5
 
 
 def test_who_submits_at_the_same_moment_is_attached(there: Cluster) -> None:

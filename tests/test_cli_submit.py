@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from retrieveall import __version__
 from retrieveall.cli import submit
 from retrieveall.cli.jobs import JOBS, job_app
 from retrieveall.cli.main import app
@@ -87,9 +88,40 @@ def test_code_and_environment_are_part_of_the_work(submitted: list[Work], tmp_pa
     assert all((folder / "__init__.py").exists() for folder in folders)
     assert ours.runtime_env["env_vars"]["OMP_NUM_THREADS"] == "1"
     assert ours.driver_cpus == given.driver_cpus == 1.0 and given.driver_gpus == 1.0
-    assert "py_modules" not in given.runtime_env and given.code == "installed"
+    assert "py_modules" not in given.runtime_env and given.code == f"installed {__version__}"
     assert given.runtime_env["env_vars"]["HF_TOKEN"] == "x"
     assert ours.stem != given.stem
+
+
+@pytest.mark.parametrize("package", ["upload", "installed"])
+def test_what_an_environment_names_on_this_machine_counts_by_its_content(
+    submitted: list[Work], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module, needs, env = tmp_path / "mine", tmp_path / "needs.txt", tmp_path / "env.yaml"
+    (module / "__pycache__").mkdir(parents=True)
+
+    def stem(code: str = "a = 1", requirements: str = "numpy", image: str = "i:1") -> str:
+        (module / "__init__.py").write_text(code)
+        needs.write_text(requirements)
+        environment = {"py_modules": ["mine", "s3://b/m.zip"], "pip": "needs.txt", "image_uri": image}
+        env.write_text(json.dumps(environment))
+        invoke("eval", "--runtime-env", str(env), "--package", package)
+        return submitted[-1].stem
+
+    first = stem()
+    (module / "__pycache__" / "a.pyc").write_text("compiled")
+    assert stem() == first
+    assert submitted[-1].runtime_env["py_modules"][-2:] == ["mine", "s3://b/m.zip"]
+    others = [stem(code="a = 2"), stem(requirements="scipy"), stem(image="i:2")]
+    assert len({first, *others}) == 4
+
+
+def test_installed_code_counts_by_its_version(submitted: list[Work], monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke("eval", "--package", "installed")
+    monkeypatch.setattr(submit, "__version__", "9.9")
+    invoke("eval", "--package", "installed")
+    assert submitted[0].stem != submitted[1].stem
 
 
 @pytest.mark.parametrize(

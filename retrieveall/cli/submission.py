@@ -45,6 +45,7 @@ class Work:
         name: Of the command.
         arguments: The command line.
         runtime_env: Of Ray, its local folders not yet uploaded.
+        contents: Digests of the local folders and files that it names, by path.
         code: Digest or version of the code that does it.
         driver_cpus: CPUs of the job's own process.
         driver_gpus: Likewise.
@@ -53,6 +54,7 @@ class Work:
     name: str
     arguments: tuple[str, ...]
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
     code: str = ""
     driver_cpus: float = 0.0
     driver_gpus: float = 0.0
@@ -60,8 +62,8 @@ class Work:
     @property
     def stem(self) -> str:
         """What the ids of all attempts begin with."""
-        # where our code lies on this machine does not matter, `code` says what it is
-        settings = {name: value for name, value in self.runtime_env.items() if name != "py_modules"}
+        # where code lies on this machine does not matter, what it holds does
+        settings = _by_content(self.runtime_env, self.contents)
         resources = [self.driver_cpus, self.driver_gpus]
         return f"{PREFIX}{self.name}-{digest_json([self.arguments, settings, self.code, resources])}-"
 
@@ -263,6 +265,15 @@ def number_of(job: JobDetails) -> int:
 def told(job: JobDetails) -> str:
     """Returns Ray's word on a job in one line, without the log that it quotes."""
     return " ".join((job.message or "").split(", last available logs")[0].split())
+
+
+def _by_content(value: Any, contents: Mapping[str, str]) -> Any:
+    """Returns a value with digests for the paths in it whose content is known."""
+    if isinstance(value, str):
+        return contents.get(value, value)
+    if isinstance(value, Mapping):
+        return {name: _by_content(item, contents) for name, item in value.items()}
+    return [_by_content(item, contents) for item in value] if isinstance(value, list) else value
 
 
 def _is_over(job: JobDetails) -> bool:

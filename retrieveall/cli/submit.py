@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from retrieveall import __version__
 from retrieveall.cli.flags import JsonFlag
 from retrieveall.cli.groups import group_parameters, own_parameters, with_parameters
 from retrieveall.cli.jobs import JOBS, Job, job_arguments
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 PackageChoice = Literal["upload", "installed"]
 
 _PACKAGES: Final = ("retrieveall", "train_jobs", "serve_apps")
+_NO_CODE: Final = "__pycache__"
+_MAYBE_FILES: Final = ("pip", "uv", "conda")
+"""Fields of a runtime environment that hold values or the name of a file with them."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -96,32 +101,26 @@ for _job in JOBS.values():
 
 def _work(job: Job, words: tuple[str, ...], flags: SubmitFlags) -> Work:
     from retrieveall.cli.submission import Work
+    from retrieveall.digests import digest_json
 
-    environment, code = _environment(flags)
-    driver_cpus = job.driver_cpus if flags.driver_cpus is None else flags.driver_cpus
+    given = _read_environment(flags.runtime_env)
+    contents = _local_contents(given)
+    environment = {**given, "env_vars": {**worker_variables(), **given.get("env_vars", {})}}
+    code = f"installed {__version__}"
+    if flags.package == "upload":
+        ours = {str(folder): _content_digest(folder) for folder in map(_package_folder, _PACKAGES)}
+        environment["py_modules"] = [*ours, *_modules(given)]
+        environment["excludes"] = [_NO_CODE, *given.get("excludes", [])]
+        contents, code = {**contents, **ours}, digest_json(list(ours.values()))
     return Work(
         name=job.name,
         arguments=words,
         runtime_env=environment,
+        contents=contents,
         code=code,
-        driver_cpus=driver_cpus,
+        driver_cpus=job.driver_cpus if flags.driver_cpus is None else flags.driver_cpus,
         driver_gpus=flags.driver_gpus,
     )
-
-
-def _environment(flags: SubmitFlags) -> tuple[dict[str, Any], str]:
-    """Returns Ray's runtime environment and what names the code in it."""
-    given = _read_environment(flags.runtime_env)
-    variables = {**worker_variables(), **given.get("env_vars", {})}
-    environment = {**given, "env_vars": variables}
-    if flags.package == "installed":
-        return environment, "installed"
-    folders = [_package_folder(name) for name in _PACKAGES]
-    return {
-        **environment,
-        "py_modules": [*map(str, folders), *given.get("py_modules", [])],
-        "excludes": ["__pycache__", *given.get("excludes", [])],
-    }, _code_digest(folders)
 
 
 def _read_environment(path: Path | None) -> dict[str, Any]:
@@ -147,14 +146,32 @@ def _package_folder(name: str) -> Path:
     return Path(found.origin).parent
 
 
-def _code_digest(folders: list[Path]) -> str:
-    from retrieveall.digests import digest_folder, digest_parts
+def _modules(environment: Mapping[str, Any]) -> list[str]:
+    modules: list[str] = environment.get("py_modules") or []
+    return modules
 
-    def files(folder: Path) -> list[str]:
-        found = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
-        return [path.as_posix() for path in found if "__pycache__" not in path.parts]
 
-    return digest_parts({folder.name: digest_folder(folder, files(folder)) for folder in folders})
+def _local_contents(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Returns digests of what a runtime environment names on this machine, by the path that it gives.
+
+    A job with another module or another list of requirements at the same path is other work.
+    """
+    sources = [*_modules(environment), environment.get("working_dir")]
+    lists = [environment.get(name) for name in _MAYBE_FILES]
+    paths = [it for it in sources if isinstance(it, str) and Path(it).exists()]
+    files = [it for it in lists if isinstance(it, str) and Path(it).is_file()]
+    return {path: _content_digest(Path(path)) for path in (*paths, *files)}
+
+
+def _content_digest(path: Path) -> str:
+    """Returns a digest of a folder or a file and of its name, which is what a module is imported by."""
+    from retrieveall.digests import digest_file, digest_folder, digest_parts
+
+    if path.is_file():
+        return digest_parts({path.name: digest_file(path)})
+    found = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    names = [file.as_posix() for file in found if _NO_CODE not in file.parts]
+    return digest_parts({path.absolute().name: digest_folder(path, names)})
 
 
 def _submit(work: Work, flags: SubmitFlags, *, as_json: bool) -> None:
