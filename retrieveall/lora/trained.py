@@ -159,6 +159,8 @@ class TrainingPlan:
         One `split` and one `cat` for all adapters: adding to a slice of ``y`` for each would have autograd
         copy the whole gradient as often.
         """
+        if len(self._adapters) == 1:  # nothing to cut, nothing to copy together
+            return y_NLO.add_(self._adapters[0].update(layer, x_NLI))
         parts = torch.split(x_NLI, self._rows)
         updates = [adapter.update(layer, x) for adapter, x in zip(self._adapters, parts, strict=True)]
         return y_NLO.add_(torch.cat(updates))
