@@ -146,8 +146,10 @@ class CurrentRelease:
             ServiceUnavailable: No release was opened yet.
         """
         if self._opened is None:
-            why = f" {self.problem}" if self.problem else ""
-            raise ServiceUnavailable(f"The service is opening its release.{why} Try again after 2 seconds.")
+            raise ServiceUnavailable(  # `problem` may name files, which are no business of every key's
+                "The service has no release open yet; `GET /v1/replicas` tells admins why. Try again after 2"
+                " seconds."
+            )
         return self._opened
 
     @property
@@ -196,6 +198,8 @@ class CurrentRelease:
         try:
             numbers = await self._threads.run(self._source.candidates)
         except (RetrieveAllError, OSError) as error:
+            if self._lost is None:
+                log.warning("The workspace cannot be asked for releases: %s", error)
             self._lost = str(error)
             return ()
         self._lost = None

@@ -8,6 +8,7 @@ thread, which renders its prompts and then waits for the engine.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ from serve_apps.measuring import EngineMeter
 from serve_apps.metrics import RELEASE_HELD, Recorder
 from serve_apps.opened import ReleaseSource
 from serve_apps.threads import Threads
+
+log = logging.getLogger(__name__)
 
 
 class GeneratorStage:
@@ -138,8 +141,13 @@ class GeneratorStage:
         except TooLargeError:
             raise
         except _ADAPTER_ERRORS as error:  # texts were checked before they came here
-            self._broken |= {digest: str(error) for digest in digests if digest in str(error)}
-            raise BrokenArtefactError(f"{error} Try again after 30 seconds.") from error
+            named = sorted(digest for digest in digests if digest in str(error))
+            self._broken |= dict.fromkeys(named, str(error))
+            log.warning("%s", error)  # it names files, which are no business of who asks
+            raise BrokenArtefactError(
+                f"The adapter {' or '.join(named or sorted(digests))} cannot be used for the moment."
+                " Try again after 30 seconds."
+            ) from error
         for digest in self._broken.keys() & digests:
             self._broken.pop(digest, None)
         return answers

@@ -29,6 +29,7 @@ from serve_apps.openapi_examples import (
 )
 from serve_apps.page import add_playground
 from serve_apps.problems import Problem, body_problem, problem_of, status_problem
+from serve_apps.readiness import Readiness
 from serve_apps.request_log import RequestLog
 from serve_apps.schemas import (
     AdaptersAnswer,
@@ -109,7 +110,7 @@ def http_app(
     _add_tagging(app, service, streams)
     add_teaching(app, teaching, _ERRORS)
     _add_listings(app, service)
-    _add_probes(app, service)
+    _add_probes(app, Readiness(service.current))
     add_playground(app)
     return app
 
@@ -177,7 +178,7 @@ def _add_listings(app: FastAPI, service: TagService) -> None:
         return JSONResponse(await service.current.reload(language))
 
 
-def _add_probes(app: FastAPI, service: TagService) -> None:
+def _add_probes(app: FastAPI, readiness: Readiness) -> None:
     @app.get("/healthz", tags=["probes"])
     async def healthz() -> JSONResponse:
         """Says that the process is alive."""
@@ -187,11 +188,11 @@ def _add_probes(app: FastAPI, service: TagService) -> None:
     async def readyz() -> JSONResponse:
         """Says whether router, retriever and generator answer, all for the same release.
 
-        `degraded` is ready, too: `problem` says why the newest release does not answer, `faults` which
-        languages do not.
+        `degraded` is ready, too: the newest release or some languages do not answer. `GET /v1/replicas` tells
+        admins which and why.
         """
         try:
-            return JSONResponse(await service.readiness())
+            return JSONResponse(await readiness.body())
         except ServiceUnavailable as error:
             return replace(problem_of(error), code="not_ready").response()
 

@@ -131,7 +131,7 @@ _KINDS = (
         error=BrokenArtefactError,
         status=503,
         code="broken_language",
-        what_to_do="Ask for other languages, or tell whoever runs the service; `/readyz` says more.",
+        what_to_do="Ask for other languages, or tell whoever runs the service: `GET /v1/replicas` says more.",
     ),
     _Kind(
         error=EngineClosed,

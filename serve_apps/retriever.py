@@ -102,6 +102,8 @@ class RetrieverStage:
     ) -> list[Examples]:
         held = self._held.get(release)
         for language in sorted(held.faults.keys() & {item.index_language for item in composed}):
-            raise BrokenArtefactError(f"{held.faults[language]} Try again after 30 seconds.")
+            raise BrokenArtefactError(  # what is wrong names files, and is told to admins by `hold`
+                f"The index of {language} cannot be read for the moment. Try again after 30 seconds."
+            )
         retriever = held.retriever.seeing(SeenTaught(layers=self._taught, view=view))
         return retrieve_examples(retriever, texts, composed, embeddings)

@@ -213,8 +213,6 @@ class ReadyAnswer(Strict):
 
     status: Literal["ready", "degraded"]
     release: int = Field(description="The release that requests are answered for now.")
-    problem: str | None = Field(description="Why the newest release is not that one, if it is not.")
-    faults: dict[str, str] = Field(description="What is wrong with which language of it.")
 
 
 class ReloadAnswer(Strict):

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from retrieveall.answer import answer_body
 from retrieveall.embedding.protocol import Vectors
-from retrieveall.errors import DeadlineExceeded, Overloaded, ServiceUnavailable, TooLargeError
+from retrieveall.errors import DeadlineExceeded, Overloaded, TooLargeError
 from retrieveall.generation import Generated, GenerationTask
 from retrieveall.opening import OpenRelease
 from retrieveall.routing.router import Routed
@@ -263,23 +263,6 @@ class TagService:
     def in_flight(self) -> int:
         """Requests that are being answered."""
         return self._in_flight
-
-    async def readiness(self) -> dict[str, Any]:
-        """Returns the body of `GET /readyz`, once every stage answers for the release that is stamped.
-
-        Raises:
-            ServiceUnavailable: No release is open, or a stage does not answer.
-        """
-        number = self.current.opened.release.number
-        try:
-            await self.current.ask_replicas()
-        except Exception as error:  # whatever is wrong with a stage, it is not ready
-            raise ServiceUnavailable(
-                "Router, retriever or generator does not answer yet. Try again after 2 seconds."
-            ) from error
-        problem, faults = self.current.problem, self.current.faults
-        status = "degraded" if problem or faults else "ready"
-        return {"status": status, "release": number, "problem": problem, "faults": faults}
 
     def languages(self, caller: Caller) -> dict[str, Any]:
         """Returns the body of `GET /v1/languages`, those that the caller may be answered in."""

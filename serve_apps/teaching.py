@@ -57,7 +57,7 @@ class TeachService:
         try:
             return TaughtBook(self._source.workspace.taught)
         except NotFoundError as error:
-            raise ServiceUnavailable(f"{error} Try again after 2 seconds.") from error
+            raise ServiceUnavailable("The workspace is not there yet. Try again after 2 seconds.") from error
 
     async def teach(self, request: TeachRequest, caller: Caller) -> dict[str, Any]:
         """Returns the body of `POST /v1/examples`; the examples are on the disk by then.

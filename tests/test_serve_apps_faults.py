@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from retrieveall.errors import NotFoundError
+from retrieveall.errors import NotFoundError, ServiceUnavailable
 from retrieveall.lora.peft_files import WEIGHTS_FILE
 from retrieveall.workspace import Workspace
 from serve_apps import held
@@ -117,8 +117,14 @@ def mended_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serve_apps.current.MEND_EVERY_S", 0.0)
 
 
+@pytest.fixture(autouse=True)
+def never_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_apps.readiness.FRESH_S", 0.0)
+
+
 def broken_language(response: Any, named: str) -> None:
     assert response.status_code == 503, response.text
+    assert "/" not in response.json()["message"]  # no file
     body = ErrorBody.model_validate_json(response.content)
     assert body.code == "broken_language" and named in body.message
     assert response.headers["Retry-After"] == "30"
@@ -138,10 +144,9 @@ def test_a_corrupt_adapter_takes_its_language_out_until_it_is_mended(
 
     assert service.tag(ENGLISH) == whole
     broken_language(service.tag(GERMAN), digest)
-    ready = service.ready()
-    assert (ready.status, set(ready.faults)) == ("degraded", {"de"})
-    assert digest in ready.faults["de"]
+    assert service.ready() == ReadyAnswer(status="degraded", release=1)
     told = service.replicas()
+    assert set(told.faults) == {"de"} and digest in told.faults["de"]
     assert {row.stage: set(row.faults) for row in told.replicas}["generator"] == {"de"}
 
     weights.write_bytes(good)
@@ -166,8 +171,9 @@ def test_a_corrupt_index_takes_its_language_out_until_it_is_mended(
     answer = service.tag(ENGLISH)
     assert answer[0]["entities"] == whole[0]["entities"]
     assert index is not None
-    broken_language(service.tag(GERMAN), index)
-    assert set(service.ready().faults) == set(service.replicas().faults) == {"de"}
+    broken_language(service.tag(GERMAN), "de")
+    assert service.ready().status == "degraded"
+    assert set(service.replicas().faults) == {"de"} and index in service.replicas().faults["de"]
     assert {row.stage for row in service.replicas().replicas if row.faults} == {"router", "retriever"}
 
     shard.write_bytes(good)
@@ -191,9 +197,9 @@ def test_a_new_release_with_a_corrupt_index_is_not_taken_up(
     publish_random(workspace, tmp_path, {**indexes, "de": copied.name}, seed=5)
     service.look()
 
-    ready = service.ready()
-    assert (ready.status, ready.release, ready.faults) == ("degraded", 1, {})
-    assert ready.problem is not None and copied.name in ready.problem
+    ready, told = service.ready(), service.replicas()
+    assert (ready.status, ready.release, told.faults) == ("degraded", 1, {})
+    assert told.problem is not None and copied.name in told.problem
     assert service.tag(ENGLISH) == whole
     service.generator.close()
 
@@ -226,7 +232,7 @@ def test_while_there_is_no_workspace_the_service_says_so(tmp_path: Path) -> None
     streams = Streams(service, StreamLimits())
     teaching = TeachService(source, current, threads, rates)
     app = http_app(service, streams, teaching, access, upkeep, none, max_body_bytes=100)
-    with pytest.raises(Exception, match="nowhere"):
+    with pytest.raises(ServiceUnavailable, match="no release open"):
         asyncio.run(current.take_up())
     client = Client(app)
 
@@ -234,7 +240,7 @@ def test_while_there_is_no_workspace_the_service_says_so(tmp_path: Path) -> None
         response = client.get(path)
         assert response.status_code == 503
         assert response.headers["Retry-After"] == "2"
-        assert "nowhere" in ErrorBody.model_validate_json(response.content).message
+        assert "nowhere" not in ErrorBody.model_validate_json(response.content).message
     told = ReplicasAnswer.model_validate_json(client.get("/v1/replicas").content)
     assert (told.release, told.replicas) == (None, [])
     assert told.problem is not None and "nowhere" in told.problem

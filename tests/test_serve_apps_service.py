@@ -45,6 +45,7 @@ from serve_apps.measuring import EngineMeter
 from serve_apps.metrics import Metric, NoRecorder, Recorder
 from serve_apps.opened import ReleaseSource
 from serve_apps.rates import TextRates
+from serve_apps.readiness import Readiness
 from serve_apps.retriever import RetrieverStage
 from serve_apps.router import RouterStage
 from serve_apps.schemas import (
@@ -346,7 +347,7 @@ def test_listings_and_probes(house: House, client: Client) -> None:
     assert {row.digest for row in adapters.adapters} == {a.digest for a in house.opened.adapters.values()}
     assert client.get("/healthz").json() == {"status": "alive"}
     ready = ReadyAnswer.model_validate_json(client.get("/readyz").content)
-    assert (ready.status, ready.release, ready.problem, ready.faults) == ("ready", 1, None, {})
+    assert ready == ReadyAnswer(status="ready", release=1)
 
 
 class Away(Failing):
@@ -364,8 +365,26 @@ class Away(Failing):
 def test_a_stage_that_went_away_makes_the_service_not_ready(house: House) -> None:
     response = house.client(generator=Away()).get("/readyz")
 
-    problem(response, 503, "not_ready")
+    assert "gone" not in problem(response, 503, "not_ready").message
     assert response.headers["Retry-After"] == "2"
+
+
+def test_many_probes_ask_the_replicas_once(house: House) -> None:
+    async def probe(now_s: float, times: int) -> list[Any]:
+        away = Away()
+        graph = Stages(router=house.stages.router, retriever=house.stages.retriever, generator=away)
+        current, times_s = CurrentRelease(house.source, graph.all, Threads("test", 2)), [0.0]
+        await current.take_up()
+        away.asked = 0
+        readiness = Readiness(current, clock=lambda: times_s[0])
+        assert await readiness.body() == {"status": "ready", "release": 1}
+        times_s[0] = now_s
+        answers = await asyncio.gather(*(readiness.body() for _ in range(times)), return_exceptions=True)
+        return [away.asked, *answers]
+
+    assert asyncio.run(probe(0.9, 20)) == [1, *[{"status": "ready", "release": 1}] * 20]
+    asked, *answers = asyncio.run(probe(1.0, 20))
+    assert (asked, {type(answer) for answer in answers}) == (2, {ServiceUnavailable})
 
 
 def test_what_each_replica_holds_is_told(client: Client) -> None:
