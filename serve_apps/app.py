@@ -163,6 +163,7 @@ class IngressDeployment:
             max_streams=args.max_streams,
             max_line_bytes=args.max_line_bytes,
             max_waiting_bytes=args.max_stream_ahead_bytes,
+            idle_s=args.stream_idle_s,
         )
         self._app = http_app(
             service,
@@ -181,6 +182,7 @@ class IngressDeployment:
             ),
             recorder,
             max_body_bytes=args.max_body_bytes,
+            body_timeout_s=args.timeout_s,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:  # Serve's name for it

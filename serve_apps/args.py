@@ -72,7 +72,9 @@ class ServeArgs(BaseModel):
         default=None, description="How adapters are chosen; left out, as the workspace's settings say."
     )
     examples: bool = Field(default=True, description="Show retrieved examples in the prompts.")
-    timeout_s: float = Field(default=60.0, gt=0.0, description="Time that one request may take.")
+    timeout_s: float = Field(
+        default=60.0, gt=0.0, description="Time that one request may take, and its body before that."
+    )
     keys: Literal["required", "off"] = Field(
         default="required",
         description="`off` checks no API keys and answers only what this machine sends to itself.",
@@ -80,7 +82,12 @@ class ServeArgs(BaseModel):
     max_body_bytes: int = Field(default=8 << 20, ge=1, description="Longest body; longer ones get 413.")
     max_text_chars: int = Field(default=100_000, ge=1, description="Longest text; longer ones get 413.")
     max_streams: int = Field(
-        default=8, ge=1, description="Streams per ingress replica; more are answered with 429."
+        default=8,
+        ge=1,
+        description="Streams per ingress replica, half of them of one key; more are answered with 429.",
+    )
+    stream_idle_s: float = Field(
+        default=60.0, gt=0.0, description="Longest time without a line; then the stream is ended."
     )
     max_line_bytes: int = Field(default=1 << 20, ge=1, description="Longest line of a stream.")
     max_stream_ahead_bytes: int = Field(

@@ -5,6 +5,8 @@ Pure ASGI, because all of it happens before a byte of the body is parsed.
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,10 +25,12 @@ class Gate:
         app: What answers; finds the caller in ``request.state.caller``.
         access: Knows the callers.
         max_body_bytes: Longest body; of a stream, its lines are bounded instead.
+        body_timeout_s: Time that a body may take to arrive; a stream's lines have limits of their own.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, *, max_body_bytes: int) -> None:
-        self._app, self._access, self._max_body_bytes = app, access, max_body_bytes
+    def __init__(self, app: ASGIApp, access: Access, *, max_body_bytes: int, body_timeout_s: float) -> None:
+        self._app, self._access = app, access
+        self._max_body_bytes, self._body_timeout_s = max_body_bytes, body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers an ASGI request."""
@@ -55,20 +59,34 @@ class Gate:
         announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > self._max_body_bytes:
             raise self._too_large()
-        return self._counted(receive)
+        return self._bounded(receive)
 
-    def _counted(self, receive: Receive) -> Receive:
-        received = 0
+    def _bounded(self, receive: Receive) -> Receive:
+        received, until_s, is_whole = 0, None, False
 
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+        async def bounded() -> Message:
+            nonlocal received, until_s, is_whole
+            if is_whole:  # from here on it tells when the client leaves
+                return await receive()
+            until_s = until_s or asyncio.get_running_loop().time() + self._body_timeout_s
+            try:
+                async with asyncio.timeout_at(until_s):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, self._too_slow()) from None
+            is_whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._max_body_bytes:
                 raise HTTPException(413, str(self._too_large()))
             return message
 
-        return counted
+        return bounded
+
+    def _too_slow(self) -> str:
+        return (
+            f"The body did not arrive within {self._body_timeout_s:g} s. Send less at once, or use"
+            " `POST /v1/tag/stream`."
+        )
 
     def _too_large(self) -> TooLargeError:
         return TooLargeError(

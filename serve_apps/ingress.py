@@ -52,6 +52,7 @@ from serve_apps.upkeep import Upkeep
 _ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorBody, "description": "No API key, or none that is good"},
     403: {"model": ErrorBody, "description": "The key is not for this"},
+    408: {"model": ErrorBody, "description": "The body did not arrive in time"},
     413: {"model": ErrorBody, "description": "A body or a text is too large"},
     422: {"model": ErrorBody, "description": "Bad body, lone surrogate, unknown language"},
     429: {
@@ -76,6 +77,7 @@ def http_app(
     recorder: Recorder,
     *,
     max_body_bytes: int,
+    body_timeout_s: float = 60.0,
 ) -> FastAPI:
     """Returns the application; answers are written once and not validated again on their way out.
 
@@ -87,6 +89,7 @@ def http_app(
         upkeep: Runs from the application's start to its end.
         recorder: Where measurements go.
         max_body_bytes: Longest body.
+        body_timeout_s: Time that a body may take to arrive.
     """
 
     @asynccontextmanager
@@ -103,7 +106,7 @@ def http_app(
         description="Named entities in any mix of languages: one frozen model, one LoRA per language,"
         " retrieved examples.",
     )
-    app.add_middleware(Gate, access=access, max_body_bytes=max_body_bytes)
+    app.add_middleware(Gate, access=access, max_body_bytes=max_body_bytes, body_timeout_s=body_timeout_s)
     app.add_middleware(RequestLog, recorder=recorder)
     app.add_middleware(Traced)  # the last one stands outermost
     _add_error_handlers(app)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from starlette.types import Receive
 
-from retrieveall.errors import TooLargeError
+from retrieveall.errors import DeadlineExceeded, TooLargeError
 
 
 class Disconnected(Exception):
@@ -39,10 +39,12 @@ class LineBuffer:
     Args:
         max_line_bytes: Longest line; a longer one is dropped and told.
         max_waiting_bytes: Most bytes that may wait.
+        idle_s: Longest time that a line is waited for.
     """
 
-    def __init__(self, *, max_line_bytes: int, max_waiting_bytes: int) -> None:
+    def __init__(self, *, max_line_bytes: int, max_waiting_bytes: int, idle_s: float) -> None:
         self._max_line_bytes, self._max_waiting_bytes = max_line_bytes, max_waiting_bytes
+        self._idle_s = idle_s
         self._lines: deque[Line] = deque()
         self._waiting_bytes = self._number = 0
         self._rest = bytearray()
@@ -71,14 +73,26 @@ class LineBuffer:
         Raises:
             Disconnected: The client has left.
             TooLargeError: Too many bytes were waiting.
+            DeadlineExceeded: No line came for too long; it may be called again.
         """
         while True:
             if self._error is not None:
                 raise self._error
             if self._lines or self._ended:
                 return [self._pop() for _ in range(min(most, len(self._lines)))]
-            self._changed.clear()
-            await self._changed.wait()
+            await self._line_or_end()
+
+    async def _line_or_end(self) -> None:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                while not (self._lines or self._ended or self._error):  # half a line does not count
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"No line came for {self._idle_s:g} s, so the stream is ended. Open another one once there is"
+                " more to send."
+            ) from None
 
     def too_long(self, line: Line) -> TooLargeError:
         """Returns the error of a line that was dropped."""

@@ -221,7 +221,7 @@ def status_problem(status: int, detail: str) -> Problem:
     """Returns the problem of what the HTTP layer itself refuses: unknown paths, methods, broken bytes."""
     if status == 400:  # FastAPI's word for bytes that are no JSON
         return body_problem([{"type": "json_invalid", "loc": ("body",), "msg": detail}])
-    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    codes = {404: "not_found", 405: "method_not_allowed", 408: "slow_body", 413: "too_large"}
     return Problem(
         status=status,
         code=codes.get(status, f"http_{status}"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from retrieveall.errors import InputError, Overloaded, RateLimited, ServiceUnavailable
-from serve_apps.access import Caller
+from retrieveall.errors import (
+    DeadlineExceeded,
+    InputError,
+    Overloaded,
+    RateLimited,
+    ServiceUnavailable,
+)
+from serve_apps.access import LOCAL, Caller
 from serve_apps.lines import Disconnected, Line, LineBuffer
 from serve_apps.problems import Problem, body_problem, problem_of
 from serve_apps.schemas import TagOptions, TagRequest, TextItem
@@ -45,12 +52,13 @@ class StreamTagger:
 
     def __init__(self, service: TagService, caller: Caller, options: TagOptions, lines: LineBuffer) -> None:
         self._service, self._caller, self._options, self._lines = service, caller, options, lines
+        self._under_way = 0  # chunks
 
     async def answers(self) -> AsyncGenerator[Answered]:
         """Yields one answer per line that is not blank, in order.
 
-        A line that cannot be answered yields ``{"line", "error"}``; after what was sent too far ahead, or
-        a fault of the service, none follows.
+        A line that cannot be answered yields ``{"line", "error"}``; after what was sent too far ahead or came
+        too late, or a fault of the service, none follows.
 
         Raises:
             Disconnected: The client has left.
@@ -73,7 +81,7 @@ class StreamTagger:
 
     async def _cut(self, chunks: asyncio.Queue[asyncio.Task[list[Answered]] | None]) -> None:
         try:
-            while lines := await self._lines.take(CHUNK_LINES):
+            while lines := await self._taken():
                 chunk = asyncio.create_task(self._answer(lines))
                 try:
                     await chunks.put(chunk)
@@ -83,7 +91,23 @@ class StreamTagger:
         finally:
             await chunks.put(None)
 
+    async def _taken(self) -> list[Line]:
+        """Returns the next lines; who waits for answers before sending more is not idle."""
+        while True:
+            try:
+                return await self._lines.take(CHUNK_LINES)
+            except DeadlineExceeded:
+                if not self._under_way:
+                    raise
+
     async def _answer(self, lines: Sequence[Line]) -> list[Answered]:
+        self._under_way += 1
+        try:
+            return await self._answered(lines)
+        finally:
+            self._under_way -= 1
+
+    async def _answered(self, lines: Sequence[Line]) -> list[Answered]:
         items: dict[int, str | TextItem] = {}
         answers: dict[int, Answered] = {}
         for line in lines:
@@ -164,11 +188,17 @@ class StreamLimits:
         max_streams: At the same time; more are refused.
         max_line_bytes: Longest line.
         max_waiting_bytes: Most bytes that one stream may be ahead of its answers.
+        idle_s: Longest time without a line; then the stream is ended.
     """
 
     max_streams: int = 8
     max_line_bytes: int = 1 << 20
     max_waiting_bytes: int = 32 << 20
+    idle_s: float = 60.0
+
+    def of(self, caller: Caller) -> int:
+        """Returns how many streams a caller may have: no key all of them, where there are keys."""
+        return self.max_streams if caller == LOCAL else max(1, self.max_streams // 2)
 
 
 class Streams:
@@ -181,32 +211,45 @@ class Streams:
 
     def __init__(self, service: TagService, limits: StreamLimits) -> None:
         self._service, self._limits = service, limits
-        self._open = 0
+        self._open = Counter[str]()  # by caller
 
     def respond(self, caller: Caller, options: TagOptions) -> Response:
         """Returns the response to a stream, which reads the request itself.
 
         Raises:
-            Overloaded: As many streams are open as may be.
+            Overloaded: As many streams are open as may be, in all or of the caller.
         """
-        if self._open >= self._limits.max_streams:
-            raise Overloaded(
-                f"{self._open} streams are open, as many as this service takes at once. Try again after 5"
-                " seconds."
-            )
+        self._check_room(caller)
         lines = LineBuffer(
-            max_line_bytes=self._limits.max_line_bytes, max_waiting_bytes=self._limits.max_waiting_bytes
+            max_line_bytes=self._limits.max_line_bytes,
+            max_waiting_bytes=self._limits.max_waiting_bytes,
+            idle_s=self._limits.idle_s,
         )
-        return LinesResponse(StreamTagger(self._service, caller, options, lines), lines, self.counted)
+        tagger = StreamTagger(self._service, caller, options, lines)
+        return LinesResponse(tagger, lines, lambda: self.counted(caller))
+
+    def _check_room(self, caller: Caller) -> None:
+        if self._open.total() >= self._limits.max_streams:
+            raise Overloaded(
+                f"{self._open.total()} streams are open, as many as this service takes at once. Try again"
+                " after 5 seconds."
+            )
+        if self._open[caller.id] >= self._limits.of(caller):
+            raise Overloaded(
+                f"This key has {self._open[caller.id]} streams open, as many as one key may. Try again after"
+                " 5 seconds."
+            )
 
     @contextlib.contextmanager
-    def counted(self) -> Iterator[None]:
-        """Counts a stream as open inside the block."""
-        self._open += 1
+    def counted(self, caller: Caller) -> Iterator[None]:
+        """Counts a stream of a caller as open inside the block."""
+        self._open[caller.id] += 1
         try:
             yield
         finally:
-            self._open -= 1
+            self._open[caller.id] -= 1
+            if not self._open[caller.id]:
+                del self._open[caller.id]
 
 
 class LinesResponse(Response):

@@ -120,6 +120,7 @@ class House:
         limits: Limits | None = None,
         stream_limits: StreamLimits | None = None,
         max_body_bytes: int = 1 << 20,
+        body_timeout_s: float = 60.0,
         keys: KeyFile | None = None,
         key: str | None = None,
         recorder: Recorder | None = None,
@@ -139,7 +140,16 @@ class House:
         )
         streams = Streams(service, stream_limits or StreamLimits())
         teaching = TeachService(self.source, current, threads, rates, now=lambda: "2026-01-01T00:00:00+00:00")
-        app = http_app(service, streams, teaching, access, upkeep, kept, max_body_bytes=max_body_bytes)
+        app = http_app(
+            service,
+            streams,
+            teaching,
+            access,
+            upkeep,
+            kept,
+            max_body_bytes=max_body_bytes,
+            body_timeout_s=body_timeout_s,
+        )
         return Client(app, key)
 
 
@@ -592,6 +602,18 @@ def test_large_bodies_and_texts_are_refused(house: House) -> None:
         "texts.1"
         in problem(client.post("/v1/tag", json={"texts": ["a", "b" * 51]}), 413, "too_large").message
     )
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(house: House) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'{"texts": '
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            yield b" "
+
+    client = house.client(body_timeout_s=0.2)
+    problem(client.post("/v1/tag", content=slow()), 408, "slow_body")
+    assert client.post("/v1/tag", json={"texts": ["a"]}).status_code == 200
 
 
 def test_every_answer_carries_the_version_and_secure_headers(house: House, client: Client) -> None:

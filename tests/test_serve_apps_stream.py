@@ -44,7 +44,8 @@ class Fake:
     After ``answered`` calls it answers no more.
     """
 
-    def __init__(self, *, overloaded: int = 0, answered: int | None = None) -> None:
+    def __init__(self, *, overloaded: int = 0, answered: int | None = None, pause_s: float = 0.0) -> None:
+        self.pause_s = pause_s
         self.overloaded, self.sizes, self.answered = overloaded, list[int](), answered
         self.charged = 0
         self.at_once = self.most_at_once = self.cancelled = 0
@@ -58,7 +59,7 @@ class Fake:
                 self.answered -= 1
                 if self.answered < 0:
                     await asyncio.Event().wait()
-            await asyncio.sleep(0.001 * (5 - len(self.sizes) % 5))
+            await asyncio.sleep(self.pause_s + 0.001 * (5 - len(self.sizes) % 5))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -81,7 +82,7 @@ class Fake:
 
 
 def buffer(most: int = 1 << 20) -> LineBuffer:
-    return LineBuffer(max_line_bytes=100, max_waiting_bytes=most)
+    return LineBuffer(max_line_bytes=100, max_waiting_bytes=most, idle_s=60.0)
 
 
 def answers(
@@ -95,7 +96,7 @@ def answers(
 
         streams = Streams(fake.service, StreamLimits(max_line_bytes=max_line_bytes, **limits))
         await streams.respond(LOCAL, TagOptions())({"type": "http"}, Body(parts), send)
-        assert streams._open == 0
+        assert not streams._open
         return [json.loads(line) for line in b"".join(sent).splitlines()]
 
     return asyncio.run(asyncio.wait_for(collected(), 60))
@@ -190,9 +191,51 @@ async def settled(fake: Fake) -> bool:
 
 def test_streams_are_counted_and_refused() -> None:
     streams = Streams(Fake().service, StreamLimits(max_streams=1))
-    with streams.counted(), pytest.raises(Overloaded, match="after 5 seconds"):
+    with streams.counted(LOCAL), pytest.raises(Overloaded, match="after 5 seconds"):
         streams.respond(LOCAL, TagOptions())
     streams.respond(LOCAL, TagOptions())
+
+
+def test_a_key_holds_half_of_the_streams() -> None:
+    one, other = (Caller(id=name, namespace=name) for name in ("one", "other"))
+    streams = Streams(Fake().service, StreamLimits(max_streams=4))
+    with streams.counted(one), streams.counted(one):
+        with pytest.raises(Overloaded, match="This key has 2 streams open"):
+            streams.respond(one, TagOptions())
+        streams.respond(other, TagOptions())
+        with streams.counted(other), streams.counted(other), pytest.raises(Overloaded, match="4 streams"):
+            streams.respond(LOCAL, TagOptions())
+    streams.respond(one, TagOptions())
+    Streams(Fake().service, StreamLimits(max_streams=1)).respond(one, TagOptions())
+
+
+class Silent(Body):
+    """Says no more, or only half a line, and does not end."""
+
+    async def __call__(self) -> Message:
+        if not self.messages:
+            await asyncio.sleep(0.005)
+            return {"type": "http.request", "body": b"x", "more_body": True}
+        return {**self.messages.pop(0), "more_body": True}
+
+
+def test_a_stream_without_lines_is_ended_with_an_error() -> None:
+    async def ended(fake: Fake) -> list[dict[str, Any]]:
+        sent: list[bytes] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message.get("body", b""))
+
+        streams = Streams(fake.service, StreamLimits(idle_s=0.05))
+        await streams.respond(LOCAL, TagOptions())({"type": "http"}, Silent([ndjson(["a", "b"])]), send)
+        assert not streams._open
+        return [json.loads(line) for line in b"".join(sent).splitlines()]
+
+    lines = asyncio.run(asyncio.wait_for(ended(Fake()), 10))
+    assert [line.get("length") for line in lines] == [1, 1, None]
+    assert (lines[-1]["line"], lines[-1]["error"]["code"]) == (3, "deadline_exceeded")
+    slow = Fake(pause_s=0.3)  # who waits for its answer is not idle
+    assert [line.get("length") for line in asyncio.run(asyncio.wait_for(ended(slow), 10))] == [1, 1, None]
 
 
 def test_lines_are_numbered_as_they_stand_and_leaving_is_noticed() -> None:
