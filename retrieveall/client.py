@@ -43,6 +43,7 @@ _BY_CODE: Mapping[str, type[errors.RetrieveAllError]] = {
     "rate_limited": errors.RateLimited,
     "overloaded": errors.Overloaded,
     "deadline_exceeded": errors.DeadlineExceeded,
+    "slow_body": errors.DeadlineExceeded,
     "unavailable": errors.ServiceUnavailable,
     "not_ready": errors.ServiceUnavailable,
     "broken_language": errors.BrokenArtefactError,

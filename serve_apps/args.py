@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class StageArgs(BaseModel):
@@ -23,7 +23,9 @@ class StageArgs(BaseModel):
     upscale_delay_s: float = Field(default=2.0, ge=0.0, description="Load that lasts so long adds replicas.")
     downscale_delay_s: float = Field(default=120.0, ge=0.0, description="Idleness that removes them again.")
     cpus: float = Field(default=0.2, ge=0.0, description="Logical CPUs of a replica, for Ray's scheduler.")
-    gpus: float = Field(default=0.0, ge=0.0, description="GPUs of a replica, for Ray's scheduler.")
+    gpus: float = Field(
+        default=0.0, ge=0.0, description="GPUs of a replica, for Ray's scheduler; the generator's alone."
+    )
     threads: int = Field(default=4, ge=1, description="Requests that are worked on at the same time.")
     library_threads: int = Field(default=1, ge=1, description="Threads of torch and faiss in each of them.")
     max_ongoing_requests: int = Field(default=512, ge=1, description="Requests that a replica takes in.")
@@ -100,3 +102,15 @@ class ServeArgs(BaseModel):
     router: JoinedArgs = JoinedArgs()
     retriever: JoinedArgs = JoinedArgs()
     generator: GeneratorArgs = GeneratorArgs()
+
+    @model_validator(mode="after")
+    def _check_gpus(self) -> Self:
+        """Refuses GPUs that would be reserved and never used: embedders and indexes compute on CPUs."""
+        for name in ("ingress", "router", "retriever"):
+            sizes: StageArgs = getattr(self, name)
+            if sizes.gpus:
+                raise ValueError(
+                    f"{name}.gpus is {sizes.gpus:g}, but only the generator computes on GPUs. Set"
+                    f" generator.gpus, and leave {name}.gpus out."
+                )
+        return self

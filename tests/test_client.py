@@ -112,6 +112,7 @@ def test_full_and_restarting_services_are_asked_again_after_the_seconds_they_nam
         (problem(413, "too_large"), errors.TooLargeError),
         (problem(404, "unknown_example"), errors.UnknownExampleError),
         (problem(504, "deadline_exceeded"), errors.DeadlineExceeded),
+        (problem(408, "slow_body"), errors.DeadlineExceeded),
         (problem(429, "rate_limited", "999"), errors.RateLimited),
         (problem(500, "internal_error"), errors.RetrieveAllError),
         (httpx.Response(502, text="<html>bad gateway"), errors.RetrieveAllError),
