@@ -125,6 +125,30 @@ def test_a_broken_sentence_is_skipped_whole_and_listed_once(tmp_path: Path) -> N
     assert [sentence.text for sentence in found] == ["Oslo"] and len(log.problems) == 1
 
 
+MIXED = "A\tS-PER\n\nB\tB-PER\nC\tE-PER\n\nD\tO\nE\tU-LOC\n"
+
+
+def test_a_mix_of_bioes_and_bilou_names_the_first_line_that_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(CorpusFormatError, match=r"corpus\.conll:7: bad tag: U-LOC is BILOU"):
+        read(tmp_path, MIXED)
+
+
+def test_the_sentences_of_the_rarer_scheme_are_listed_when_skipped(tmp_path: Path) -> None:
+    log = ImportLog(skip_bad=True)
+    assert [sentence.text for sentence in read(tmp_path, MIXED, log=log)] == ["A", "B C"]
+    assert [(problem.line, problem.kind) for problem in log.problems] == [(7, "bad tag")]
+
+
+def test_a_mix_is_read_when_the_scheme_is_told(tmp_path: Path) -> None:
+    found = read(tmp_path, MIXED, format=ConllFormat(reading=TagReading(scheme="bioes")))
+    assert [mentions(sentence) for sentence in found] == [[("A", "PER")], [("B C", "PER")], [("E", "LOC")]]
+
+
+def test_a_forbidden_tag_names_the_flag_that_reads_it(tmp_path: Path) -> None:
+    with pytest.raises(CorpusFormatError, match="--repair-tags"):
+        read(tmp_path, "A\tI-PER\nB\tB-PER\n\nC\tB-PER\n")
+
+
 def test_utf16_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorpusFormatError, match="UTF-16"):
         read(tmp_path, "Paris\tO\n".encode("utf-16"))

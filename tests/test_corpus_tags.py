@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieveall.corpus.tags import Scheme, TagError, TokenRun, decode_tags, detect_scheme, is_tag
-from retrieveall.errors import InputError
+from retrieveall.corpus.tags import (
+    Scheme,
+    TagError,
+    TokenRun,
+    check_marks,
+    decode_tags,
+    detect_scheme,
+    is_tag,
+    stray_marks,
+)
 from tests.corpora import tagged_tokens, tags_of
 
 READ_AS: dict[str, Scheme] = {"iob1": "iob1", "iob2": "iob2", "bioes": "bioes", "bilou": "bioes"}
@@ -43,9 +51,27 @@ def test_detection(tags: list[str], scheme: Scheme) -> None:
     assert detect_scheme([tags]) == scheme
 
 
-def test_a_mix_of_bioes_and_bilou_is_refused() -> None:
-    with pytest.raises(InputError, match="BIOES"):
-        detect_scheme([["S-PER"], ["U-PER"]])
+@pytest.mark.parametrize(
+    ("sentences", "stray"),
+    [
+        ([["S-PER"], ["U-PER"]], "UL"),
+        ([["S-PER"], ["B-PER", "L-PER"], ["U-PER"]], "ES"),
+        ([["S-PER"], ["B-PER", "I-PER", "E-PER"], ["O"]], ""),
+        ([["U-PER"], ["B-PER"]], ""),
+        ([], ""),
+    ],
+)
+def test_the_marks_of_fewer_sentences_are_stray(sentences: list[list[str]], stray: str) -> None:
+    assert stray_marks(sentences) == frozenset(stray)
+
+
+def test_a_stray_mark_is_named_with_its_token_and_what_reads_it() -> None:
+    check_marks(["B-PER", "E-PER"], frozenset("UL"))
+    with pytest.raises(
+        TagError, match="U-PER is BILOU, most tags of the file are BIOES; --scheme bioes"
+    ) as error:
+        check_marks(["O", "U-PER"], frozenset("UL"))
+    assert error.value.index == 1
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def read_conll(
 
     Raises:
         CorpusFormatError: A line, tag or byte is broken; the message names file and line.
-        InputError: The language is no code, or the file mixes two schemes.
+        InputError: The language is no code.
     """
     log = log if log is not None else ImportLog()
     format = format or ConllFormat()

@@ -182,7 +182,7 @@ def _tag_column(features: Mapping[str, Any], source: str) -> str:
     candidates = named[:1] or prefixed
     if len(candidates) != 1:
         raise InputError(
-            f"{source}: cannot tell the tag column among {', '.join(features)}. Name it (tag_column)."
+            f"{source}: cannot tell the tag column among {', '.join(features)}. Name it: --tag-column."
         )
     return candidates[0]
 
@@ -192,7 +192,7 @@ def _token_column(features: Mapping[str, Any], source: str) -> str:
     candidates = [name for name in _TOKEN_NAMES if name in lists] or lists
     if not candidates or (len(candidates) > 1 and candidates[0] not in _TOKEN_NAMES):
         raise InputError(
-            f"{source}: cannot tell the token column among {', '.join(features)}. Name it (token_column)."
+            f"{source}: cannot tell the token column among {', '.join(features)}. Name it: --token-column."
         )
     return candidates[0]
 

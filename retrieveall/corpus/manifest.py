@@ -69,4 +69,4 @@ class CorpusManifest:
             found = f"has format version {version}, this program reads {FORMAT_VERSION}"
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             found = f"is damaged: {error}"
-        raise IncompatibleArtefactError(f"{path} {found}. Import the corpus again with --force (force=True).")
+        raise IncompatibleArtefactError(f"{path} {found}. Import the corpus again with --force.")

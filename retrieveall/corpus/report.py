@@ -92,7 +92,7 @@ class ImportLog:
         """
         found = Problem(source=source, line=line, kind=kind, message=message)
         if not self.skip_bad:
-            raise CorpusFormatError(f"{found} Mend it, or skip what is broken: --skip-bad (skip_bad=True).")
+            raise CorpusFormatError(f"{found} Mend it, or skip what is broken: --skip-bad.")
         self.problems.append(found)
 
     def claim_id(self, id: str, source: str, line: int) -> bool:

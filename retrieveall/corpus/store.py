@@ -182,7 +182,7 @@ class CorpusStore:
         if table.schema.metadata.get(_DIGEST_KEY, b"").decode() != manifest.digest:
             raise IncompatibleArtefactError(
                 f"{path} does not belong to the corpus {manifest.digest} of its manifest: an import was"
-                " interrupted. Import the corpus again with --force (force=True)."
+                " interrupted. Import the corpus again with --force."
             )
         return list(from_table(table, form if manifest.detokenised else "tokenised"))
 
@@ -231,7 +231,7 @@ class CorpusStore:
         if there.digest != digest and not force:
             raise ConflictError(
                 f"The corpus {key.name!r} for {key.language!r} exists with other content ({there.digest},"
-                f" given {digest}). Choose another --name, or replace it with --force (force=True)."
+                f" given {digest}). Choose another --name, or replace it with --force."
             )
         return True
 

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from retrieveall.corpus.joining import JoiningChoice, is_character_tokenised, join_tokens, sentence_joining
 from retrieveall.corpus.report import ImportLog
 from retrieveall.corpus.spans import label_problem
-from retrieveall.corpus.tags import Scheme, SchemeChoice, TagError, TokenRun, decode_tags, detect_scheme
+from retrieveall.corpus.tags import (
+    Scheme,
+    SchemeChoice,
+    TagError,
+    TokenRun,
+    check_marks,
+    decode_tags,
+    detect_scheme,
+    stray_marks,
+)
 from retrieveall.types import GoldEntity, Sentence, Span, Split
 
 
@@ -66,15 +75,15 @@ def tagged_sentences(
         log: Told about what is left out or repaired.
 
     Raises:
-        CorpusFormatError: A tag is bad and ``log`` does not skip.
-        InputError: The tags of the file mix two schemes.
+        CorpusFormatError: A tag is bad, or of another scheme than most of the file, and ``log`` does
+            not skip.
     """
-    scheme = reading.scheme if reading.scheme != "auto" else detect_scheme(row.tags for row in rows)
+    scheme, stray = _scheme(rows, reading.scheme)
     joining = reading.joining
     if joining == "auto" and is_character_tokenised(row.tokens for row in rows):
         joining = "characters"
     for number, row in enumerate(rows):
-        runs = _runs(row, scheme, reading, source, log)
+        runs = _runs(row, scheme, stray, reading, source, log)
         if runs is None:
             continue
         chosen = joining if joining != "auto" else sentence_joining(row.tokens, language)
@@ -96,10 +105,23 @@ def tagged_sentences(
         )
 
 
+def _scheme(rows: Sequence[TaggedTokens], chosen: SchemeChoice) -> tuple[Scheme, frozenset[str]]:
+    """Returns the scheme, and the marks that do not fit it; whoever names a scheme knows what it reads."""
+    if chosen != "auto":
+        return chosen, frozenset()
+    return detect_scheme(row.tags for row in rows), stray_marks(row.tags for row in rows)
+
+
 def _runs(
-    row: TaggedTokens, scheme: Scheme, reading: TagReading, source: str, log: ImportLog
+    row: TaggedTokens,
+    scheme: Scheme,
+    stray: frozenset[str],
+    reading: TagReading,
+    source: str,
+    log: ImportLog,
 ) -> list[TokenRun] | None:
     try:
+        check_marks(row.tags, stray)
         runs, repairs = decode_tags(row.tags, scheme, repair=reading.repair_tags)
     except TagError as error:
         log.problem("bad tag", source, row.lines[error.index], f"{error.message}.")

@@ -14,13 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from retrieveall.errors import InputError
-
 Scheme = Literal["iob1", "iob2", "bioes", "io"]
 SchemeChoice = Literal["auto", "iob1", "iob2", "bioes", "io"]
 
 _TAG = re.compile(r"([BIESULM])-(.+)", re.DOTALL)
 _OUTSIDE = "O"
+_BIOES, _BILOU = frozenset("ES"), frozenset("UL")  # marks that only one of the two has
 _SAME_MEANING = {"U": "S", "L": "E", "M": "I"}  # BILOU and BMES written as BIOES
 
 
@@ -52,9 +51,6 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
 
     Args:
         sentences: The tags of each sentence.
-
-    Raises:
-        InputError: The tags mix marks of BIOES with those of BILOU.
     """
     prefixes: set[str] = set()
     bare_starts = free_beginnings = 0
@@ -67,11 +63,46 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
             bare_starts += prefix == "I" and not continues
             free_beginnings += prefix == "B" and not continues
             before = (prefix, label)
-    if prefixes & {"E", "S"} and prefixes & {"U", "L"}:
-        raise InputError("The tags mix E-/S- (BIOES) with U-/L- (BILOU). Use one scheme in a file.")
     if prefixes & {"E", "S", "U", "L", "M"}:
         return "bioes"
     return "iob1" if bare_starts and not free_beginnings else "iob2"
+
+
+def stray_marks(sentences: Iterable[Sequence[str]]) -> frozenset[str]:
+    """Finds the marks that do not fit a file which mixes BIOES and BILOU.
+
+    Args:
+        sentences: The tags of each sentence.
+
+    Returns:
+        The marks of the scheme that fewer sentences use, BILOU's if as many do; empty without a mix.
+    """
+    bioes = bilou = 0
+    for tags in sentences:
+        prefixes = {_split(tag)[0] for tag in tags}
+        bioes += not prefixes.isdisjoint(_BIOES)
+        bilou += not prefixes.isdisjoint(_BILOU)
+    if not bioes or not bilou:
+        return frozenset()
+    return _BILOU if bioes >= bilou else _BIOES
+
+
+def check_marks(tags: Sequence[str], stray: frozenset[str]) -> None:
+    """Checks that the tags of one sentence are of the scheme that most of its file has.
+
+    Args:
+        tags: T tags, one per token.
+        stray: What `stray_marks` found in the file.
+
+    Raises:
+        TagError: A tag is of the other scheme.
+    """
+    for index, tag in enumerate(tags):
+        if stray and _split(tag)[0] in stray:
+            here, most = ("BILOU", "BIOES") if stray == _BILOU else ("BIOES", "BILOU")
+            raise TagError(
+                index, f"{tag} is {here}, most tags of the file are {most}; --scheme bioes reads both"
+            )
 
 
 def decode_tags(tags: Sequence[str], scheme: Scheme, *, repair: bool = False) -> tuple[list[TokenRun], int]:
@@ -136,7 +167,9 @@ class _TagReader:
 
     def _forbidden(self, index: int, message: str) -> None:
         if not self.repair:
-            raise TagError(index, f"{message} (scheme {self.scheme}; repair_tags reads it as conlleval does)")
+            raise TagError(
+                index, f"{message} (scheme {self.scheme}; --repair-tags reads it as conlleval does)"
+            )
         self.repairs += 1
 
 
