@@ -36,7 +36,9 @@ function hue(label) {
 
 function marked(entity) {
   const score = element("small", "", `${entity.label} ${entity.score.toFixed(2)}`);
+  score.dir = "auto"; // so it does not count for the direction of the mark, nor moves among the words beside it
   const mark = element("mark", "", entity.text, score);
+  mark.dir = "auto";
   mark.style.setProperty("--hue", hue(entity.label));
   return mark;
 }
@@ -98,9 +100,10 @@ async function change(act) {
 }
 
 function tellTaught(words, id) {
-  const place = byId("taught");
+  const place = byId("taught"), hadFocus = place.contains(document.activeElement);
   place.hidden = false;
   place.replaceChildren(`${words} `);
+  if (hadFocus) place.focus();
   if (!id) return;
   const undo = element("button", "", "Undo");
   undo.type = "button";
@@ -113,9 +116,11 @@ function tellTaught(words, id) {
 }
 
 function show(whole, answer) {
-  const { entities, sentences } = answer.results[0];
-  byId("answer").replaceChildren(...sentences.map((sentence) => sentenceCard(whole, sentence,
+  const { entities, sentences } = answer.results[0], place = byId("answer");
+  const focused = [...place.children].findIndex((card) => card.contains(document.activeElement));
+  place.replaceChildren(...sentences.map((sentence) => sentenceCard(whole, sentence,
     entities.filter((e) => e.start_char >= sentence.start_char && e.end_char <= sentence.end_char))));
+  place.children[focused]?.querySelector(".teach > summary").focus(); // or the keyboard starts from the top again
   byId("release").textContent = `Release ${answer.release}`;
 }
 
@@ -130,6 +135,7 @@ async function tag() {
   const item = language.value ? { text: whole, language: language.value } : whole;
   const body = { texts: [item], offsets: "utf16", explain: explain.checked };
   if (taughtSeq) body.taught_seq = taughtSeq;
+  const hadFocus = document.activeElement === byId("send");
   byId("send").disabled = true;
   try {
     show(whole, await ask("v1/tag", body));
@@ -138,9 +144,32 @@ async function tag() {
     tell(error);
   } finally {
     byId("send").disabled = false;
+    if (hadFocus) byId("send").focus();
   }
   byId("curl").textContent = curl(body);
+  byId("copied").textContent = "";
   byId("request").hidden = false;
+}
+
+async function copied(words) {
+  try {
+    await navigator.clipboard.writeText(words);
+    return true;
+  } catch { // undefined on plain HTTP away from localhost, and may be forbidden
+    const area = element("textarea", "aside");
+    area.value = words;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+}
+
+async function copy() {
+  const done = await copied(byId("curl").textContent);
+  byId("copy").focus();
+  byId("copied").textContent = done ? "Copied." : "The browser forbids it: select the text and copy it.";
 }
 
 async function listLanguages() {
@@ -157,7 +186,7 @@ async function listLanguages() {
 
 form.addEventListener("submit", (event) => { event.preventDefault(); tag(); });
 document.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); tag(); } });
-byId("copy").addEventListener("click", () => navigator.clipboard.writeText(byId("curl").textContent));
+byId("copy").addEventListener("click", copy);
 key.addEventListener("change", () => { sessionStorage.setItem("key", key.value); taughtSeq = null; listLanguages(); });
 
 key.value = sessionStorage.getItem("key") ?? "";
