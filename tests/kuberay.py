@@ -1,7 +1,8 @@
 """The fields that KubeRay 1.5's custom resources have, as far as cluster/ uses them; others are refused.
 
 Written down from the operator's Go types (`ray-operator/apis/ray/v1`). Of Kubernetes' own types only the
-parts that a typing mistake would hit are here: names, images, ports, resources, volumes.
+parts that a typing mistake would hit are here: names, images, ports, resources, volumes, and who may connect
+to what.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Fields(BaseModel):
 class Metadata(Fields):
     name: Annotated[Name, Field(max_length=47)]  # the operator adds to it
     labels: dict[str, StrictStr] = Field(default_factory=dict)
+    annotations: dict[str, StrictStr] = Field(default_factory=dict)
 
 
 class Resources(Fields):
@@ -89,6 +91,18 @@ class WorkerGroup(Fields):
     ray_start_params: dict[str, StrictStr]
     template: Template
 
+    @model_validator(mode="after")
+    def _starts_within_its_bounds(self) -> WorkerGroup:
+        assert 0 <= self.min_replicas <= self.replicas <= self.max_replicas
+        return self
+
+
+class AutoscalerOptions(Fields):
+    version: Literal["v1", "v2"]
+    idle_timeout_seconds: StrictInt
+    resources: Resources
+    security_context: dict[str, Any]
+
 
 class AuthOptions(Fields):
     mode: Literal["disabled", "token"]
@@ -107,6 +121,8 @@ class ClusterSpec(Fields):
     ray_version: StrictStr
     auth_options: AuthOptions
     gcs_fault_tolerance_options: GcsFaultTolerance | None = None
+    enable_in_tree_autoscaling: StrictBool
+    autoscaler_options: AutoscalerOptions
     head_group_spec: HeadGroup
     worker_group_specs: list[WorkerGroup]
 
@@ -128,6 +144,78 @@ class ServiceSpec(Fields):
     upgrade_strategy: UpgradeStrategy
     serve_config_v2: StrictStr = Field(alias="serveConfigV2")
     ray_cluster_config: ClusterSpec
+
+
+class Requirement(Fields):
+    key: StrictStr
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: list[StrictStr] = Field(default_factory=list)
+
+
+class Selector(Fields):
+    match_labels: dict[str, StrictStr] = Field(default_factory=dict)
+    match_expressions: list[Requirement] = Field(default_factory=list)
+
+
+class Peer(Fields):
+    namespace_selector: Selector | None = None
+    pod_selector: Selector | None = None
+
+
+class PolicyPort(Fields):
+    port: StrictInt
+
+
+class PolicyRule(Fields):
+    from_: list[Peer] = Field(alias="from", min_length=1)
+    ports: list[PolicyPort] = Field(default_factory=list)
+
+
+class PolicySpec(Fields):
+    pod_selector: Selector
+    policy_types: list[Literal["Ingress", "Egress"]]
+    ingress: list[PolicyRule]
+
+
+class NetworkPolicy(Fields):
+    api_version: Literal["networking.k8s.io/v1"]
+    kind: Literal["NetworkPolicy"]
+    metadata: Metadata
+    spec: PolicySpec
+
+
+class Tls(Fields):
+    hosts: list[StrictStr]
+    secret_name: Name
+
+
+class HttpPath(Fields):
+    path: StrictStr
+    path_type: Literal["Exact", "Prefix", "ImplementationSpecific"]
+    backend: dict[Literal["service"], BackendService]
+
+
+class BackendService(Fields):
+    name: Name
+    port: dict[Literal["number"], StrictInt]
+
+
+class IngressRule(Fields):
+    host: StrictStr
+    http: dict[Literal["paths"], list[HttpPath]]
+
+
+class IngressSpec(Fields):
+    ingress_class_name: Name
+    tls: list[Tls]
+    rules: list[IngressRule]
+
+
+class Ingress(Fields):
+    api_version: Literal["networking.k8s.io/v1"]
+    kind: Literal["Ingress"]
+    metadata: Metadata
+    spec: IngressSpec
 
 
 class Resource(Fields):
@@ -155,3 +243,4 @@ KINDS: dict[str, type[RayCluster | RayJob | RayService]] = {
     "RayJob": RayJob,
     "RayService": RayService,
 }
+EXPOSED: dict[str, type[Ingress | NetworkPolicy]] = {"Ingress": Ingress, "NetworkPolicy": NetworkPolicy}

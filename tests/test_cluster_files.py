@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -12,6 +13,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,18 +22,22 @@ from typing import Any
 import pytest
 import yaml
 
+from retrieveall.cli.jobs import JOBS as COMMANDS
+from retrieveall.cli.jobs import job_app
 from retrieveall.cli.process import worker_variables
 from retrieveall.corpus.sample import sample_corpus
 from retrieveall.workspace import Workspace
 from serve_apps.args import ServeArgs
+from serve_apps.keys import KeyFile
 from tests.heads import REPOSITORY, Head, free_ports, local_head
-from tests.kuberay import KINDS
+from tests.kuberay import EXPOSED, KINDS
 from tests.models import save_tiny_base
 from tests.workspaces import random_workspace
 
 CLUSTER = REPOSITORY / "cluster"
 OVERLAYS = ("cpu-small", "gpu")
 JOBS = ("index", "train", "tag")
+STAGES = ("ingress", "router", "retriever", "generator")
 DATA = "/data"
 
 
@@ -104,14 +111,111 @@ def test_the_service_serves_what_the_file_says() -> None:
     gpu = yaml.safe_load(one("gpu", "RayService")["spec"]["serveConfigV2"])
 
     assert small == yaml.safe_load(text)
-    (application,) = gpu["applications"]
-    assert application["args"]["generator"] == {"replicas": 2, "cpus": 0.4, "gpus": 1}
-    application["args"]["generator"] = small["applications"][0]["args"]["generator"]
+    assert serve_args("gpu").generator.gpus == 1.0
+    gpu["applications"][0]["args"].update({name: small["applications"][0]["args"][name] for name in STAGES})
     assert gpu == small
-    args = ServeArgs.model_validate(application["args"])
+    args = serve_args("cpu-small")
     assert (args.generator.threads, args.generator.target_ongoing_requests) == (64, 32)  # those left out
     assert (args.ingress.target_ongoing_requests, args.router.target_ongoing_requests) == (64, 2)
     assert one("cpu-small", "RayService")["spec"]["excludeHeadPodFromServeSvc"] is True
+
+
+def serve_args(overlay: str) -> ServeArgs:
+    (application,) = yaml.safe_load(one(overlay, "RayService")["spec"]["serveConfigV2"])["applications"]
+    return ServeArgs.model_validate(application["args"])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_load_adds_replicas_and_they_add_workers_that_hold_them(overlay: str) -> None:
+    spec = one(overlay, "RayCluster")["spec"]
+    (group,) = spec["workerGroupSpecs"]
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    args = serve_args(overlay)
+    sizes = [getattr(args, name) for name in STAGES]
+
+    assert spec["enableInTreeAutoscaling"] is True and group["minReplicas"] < group["maxReplicas"]
+    assert all(size.replicas < size.max_replicas for size in sizes)
+    for unit, name in (("cpus", "cpu"), ("gpus", "nvidia.com/gpu")):
+        per_worker = float(limits.get(name, 0))
+        least = sum(size.replicas * getattr(size, unit) for size in sizes)
+        most = sum(size.max_replicas * getattr(size, unit) for size in sizes)
+        assert least <= group["minReplicas"] * per_worker and most <= group["maxReplicas"] * per_worker
+
+
+def test_the_page_says_what_a_small_cluster_asks_for() -> None:
+    spec = one("cpu-small", "RayCluster")["spec"]
+    pods = (spec["headGroupSpec"], *spec["workerGroupSpecs"])
+    asked = [group["template"]["spec"]["containers"][0]["resources"]["requests"] for group in pods]
+    asked.append(spec["autoscalerOptions"]["resources"]["requests"])
+    cpus, memory = (sum(quantity(one[name]) for one in asked) for name in ("cpu", "memory"))
+    page = (REPOSITORY / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert f"asks for {cpus:g} CPUs and {memory / 2**30:g} GiB" in page
+
+
+def quantity(text: str) -> float:
+    """Reads a number of Kubernetes'."""
+    for unit, factor in {"m": 1e-3, "Mi": 2.0**20, "Gi": 2.0**30}.items():
+        if text.endswith(unit):
+            return float(text.removesuffix(unit)) * factor
+    return float(text)
+
+
+def test_only_serve_is_open_to_the_internet_and_only_by_tls() -> None:
+    rule, tls = exposed_ingress()
+    (path,) = rule["http"]["paths"]
+    service = path["backend"]["service"]
+    assert tls["hosts"] == [rule["host"]]
+    assert service["name"] == f"{one('gpu', 'RayService')['metadata']['name']}-serve-svc"
+    assert service["port"]["number"] == read("serve.yaml")["http_options"]["port"]
+
+    policy = one("exposed", "NetworkPolicy", "retrieveall-ray")["spec"]
+    among_themselves, *others = policy["ingress"]
+    assert among_themselves == {"from": [{"podSelector": policy["podSelector"]}]}
+    assert [[port["port"] for port in one["ports"]] for one in others] == [[8000], [8265], [8080]]
+    submitters = others[1]["from"][1]["podSelector"]["matchExpressions"][0]
+    assert submitters["values"] == [f"retrieveall-{job}" for job in JOBS]
+    redis = one("exposed", "NetworkPolicy", "retrieveall-redis")["spec"]["podSelector"]["matchLabels"]
+    pods = one("gpu", "Deployment", "retrieveall-redis")["spec"]["template"]["metadata"]["labels"]
+    assert redis.items() <= pods.items()
+
+
+def exposed_ingress() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns rule and certificate of the ingress, all of whose fields Kubernetes knows."""
+    for resource in rendered("exposed"):
+        EXPOSED[resource["kind"]].model_validate(resource)
+    spec = one("exposed", "Ingress")["spec"]
+    (rule,), (tls,) = spec["rules"], spec["tls"]
+    return rule, tls
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("job", JOBS)
+def test_the_entrypoint_of_a_job_is_a_command_line_that_its_module_takes(
+    overlay: str, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, given = COMMANDS[job], dict[str, Any]()
+    words = shlex.split(one(overlay, "RayJob", f"retrieveall-{job}")["spec"]["entrypoint"])
+    monkeypatch.setattr(sys, "argv", words[2:])
+    assert words[:3] == ["python", "-m", command.module]
+    with pytest.raises(SystemExit) as ended:
+        job_app(replace(command, command=recording(command.command, given)))()
+
+    assert ended.value.code == 0
+    assert given["context"].obj.workspace == f"{DATA}/workspace"
+    for word in words[4:]:
+        name, _, value = word.removeprefix("--").partition("=")
+        found = given[name.replace("-", "_")]
+        assert found == type(found)(value or True)
+
+
+def recording(command: Callable[..., None], given: dict[str, Any]) -> Callable[..., None]:
+    """Returns what stands in for a command: has its flags, and only keeps what they are."""
+
+    @functools.wraps(command)
+    def call(**values: Any) -> None:
+        given.update(values)
+
+    return call
 
 
 @pytest.mark.parametrize("cloud", ["aws", "gcp"])
@@ -240,6 +344,7 @@ def submit_as_the_operator_does(head: Head, entrypoint: str) -> None:
 @pytest.mark.timeout(900)
 def test_serve_yaml_is_deployed_and_answers(tmp_path: Path) -> None:
     workspace = random_workspace(tmp_path, ("de", "en"))
+    key, _ = KeyFile(store=workspace.store).create("me", created_at="now")
     config = read("serve.yaml")
     (port,) = free_ports(1)
     config["http_options"] = {"host": "127.0.0.1", "port": port}
@@ -248,10 +353,20 @@ def test_serve_yaml_is_deployed_and_answers(tmp_path: Path) -> None:
     with local_head(cpus=4, code=REPOSITORY) as head:
         command = [sys.executable, "-m", "ray.serve.scripts", "deploy", "--address", head.address]
         subprocess.run([*command, str(tmp_path / "serve.yaml")], env=dict(head.environment), check=True)
-        wait_until_ready(f"http://127.0.0.1:{port}/readyz")
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/languages")
+        url = f"http://127.0.0.1:{port}"
+        wait_until_ready(f"{url}/readyz")
         with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(request, timeout=30)
+            urllib.request.urlopen(f"{url}/v1/languages", timeout=30)
+        answer = posted(f"{url}/v1/tag", key, {"texts": ["Anna wohnt in Kiel."]})
+    (result,) = answer["results"]
+    assert [sentence["language"] for sentence in result["sentences"]] in (["de"], ["en"])
+
+
+def posted(url: str, key: str, body: dict[str, Any]) -> Any:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=120) as response:
+        return json.load(response)
 
 
 def wait_until_ready(url: str) -> None:
