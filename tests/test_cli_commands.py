@@ -13,6 +13,10 @@ from typer.testing import CliRunner
 
 from retrieveall.cli.main import app
 from retrieveall.errors import ConfigError, InputError, NotFoundError, RetrieveAllError
+from retrieveall.models.digest import base_digest
+from retrieveall.workspace import Workspace
+from tests.models import save_tiny_base
+from tests.workspaces import random_workspace
 
 CONLL = "Anna\tB-PER\nlebt\tO\nin\tO\nBern\tB-LOC\n.\tO\n\nEs\tO\nregnet\tO\n.\tO\n"
 BROKEN = CONLL + "\nkaputt\n"
@@ -27,6 +31,7 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))
+UNENDING = {("serve",), ("submit", "logs")}  # they print what happens, and no report
 
 
 def run(workspace: Path, *arguments: str, **environment: str) -> Any:
@@ -80,6 +85,34 @@ def test_import_list_and_audit_agree(tmp_path: Path, source: Path) -> None:
     assert again["unchanged"] is True
     assert listed["digest"] == audit["digest"] == report["digest"]
     assert audit["splits"]["test"]["in_train"] == 1.0
+
+
+def test_the_audit_counts_with_the_tokenizer_of_the_workspaces_base(tmp_path: Path, source: Path) -> None:
+    workspace = tmp_path / "w"
+    import_corpus(workspace, source)
+    (unclaimed,) = printed(workspace, "corpus", "audit")
+    (tiny,) = printed(workspace, "corpus", "audit", "--base-model", "tiny")
+    base = save_tiny_base(tmp_path / "base")
+    Workspace.open(str(workspace)).claim_base(str(base), base_digest(base))
+    (own,) = printed(workspace, "corpus", "audit")
+    (named,) = printed(workspace, "corpus", "audit", "--base-model", str(base))
+
+    assert unclaimed == tiny != own == named
+
+
+@pytest.mark.parametrize("path", sorted(COMMANDS.keys() - UNENDING), ids=" ".join)
+def test_every_command_that_reports_takes_json(path: tuple[str, ...]) -> None:
+    assert "--json" in [flag for option in COMMANDS[path].params for flag in option.opts]
+
+
+def test_a_card_is_shown_to_people_and_as_json(tmp_path: Path) -> None:
+    workspace = random_workspace(tmp_path, ("de",))
+    (listed,) = workspace.pool.list()
+    reference = f"de@{listed.digest}"
+
+    assert printed(tmp_path / "workspace", "adapters", "show", reference) == listed.to_dict()
+    shown = run(tmp_path / "workspace", "adapters", "show", reference).stdout
+    assert listed.digest in shown and listed.card.strategy in shown
 
 
 def test_tables_are_printed_without_json(tmp_path: Path, source: Path) -> None:

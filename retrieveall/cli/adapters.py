@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,10 +65,19 @@ def _row(adapter: PoolAdapter, release: Release) -> list[object]:
 
 
 @app.command()
-def show(context: typer.Context, adapter: AdapterArgument) -> None:
-    """Prints an adapter's card as JSON, after checking that its files are what its name says."""
+def show(context: typer.Context, adapter: AdapterArgument, as_json: JsonFlag = False) -> None:
+    """Prints an adapter's card, after checking that its files are what its name says."""
     _, digest = split_reference(adapter)
-    print_json(Session.of(context).open().pool.verify(digest).to_dict())
+    card = Session.of(context).open().pool.verify(digest).to_dict()
+    if as_json:
+        print_json(card)
+    else:
+        print_table(["", ""], [[name, _cell(value)] for name, value in card.items()])
+
+
+def _cell(value: object) -> str:
+    """Returns a value of a card as people read it: words as they are, what is nested as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @app.command()

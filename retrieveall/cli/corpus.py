@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ImportReport,
         TagReading,
     )
+    from retrieveall.workspace import Workspace
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Import tagged text, list what there is, audit it."
@@ -217,8 +218,13 @@ def audit(
         FormChoice, typer.Option(help="The corpus's own tokens joined, or the text as people write it.")
     ] = "tokenised",
     base_model: Annotated[
-        str, typer.Option(help="Base whose tokenizer is counted: tiny, a folder, a Hugging Face id, or none.")
-    ] = "tiny",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Base whose tokenizer is counted: tiny, a folder, a Hugging Face id, or none."
+            " [default: the workspace's, else tiny]",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Shows what a corpus is like before anything is trained on it.
@@ -228,10 +234,11 @@ def audit(
     """
     from retrieveall.corpus import audit_corpus
 
-    store = Session.of(context).open().corpora
+    workspace = Session.of(context).open()
+    store = workspace.corpora
     audits = []
     with libraries_on_stderr():
-        count_tokens = None if base_model == "none" else _token_counter(base_model)
+        count_tokens = _token_counter(workspace, base_model)
         for key in store.resolve(corpus, split_list(languages) or None):
             with progress_bar(f"auditing {key.name}/{key.language}"):
                 audits.append(
@@ -243,10 +250,13 @@ def audit(
         _show_audit(found)
 
 
-def _token_counter(base_model: str) -> Callable[[str], int]:
-    from retrieveall.models.base import open_tokenizer
+def _token_counter(workspace: Workspace, base_model: str | None) -> Callable[[str], int] | None:
+    """Returns what counts the pieces of a text, None where nothing shall be counted."""
+    from retrieveall.models.base import TINY, open_tokenizer
 
-    tokenizer = open_tokenizer(base_model)
+    if base_model == "none":
+        return None
+    tokenizer = open_tokenizer(base_model or workspace.state().base_model or TINY)
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
