@@ -12,6 +12,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from retrieveall.cli.main import app
+from retrieveall.corpus.sample import sample_languages
 from retrieveall.errors import ConfigError, InputError, NotFoundError, RetrieveAllError
 from retrieveall.models.digest import base_digest
 from retrieveall.workspace import Workspace
@@ -143,6 +144,26 @@ def test_broken_lines_stop_the_import_or_are_listed(tmp_path: Path, source: Path
 
     assert report["skipped"] == 1
     assert "train.conll:11" in report["problems"][0]
+
+
+def test_the_sample_corpus_is_imported_by_name_in_one_language_or_all(tmp_path: Path) -> None:
+    flags = ("corpus", "import", "sample", "--format", "sample")
+    one = printed(tmp_path / "w", *flags, "--language", "en")
+    reports = printed(tmp_path / "w", *flags)
+
+    assert (one["name"], one["language"]) == ("sample", "en")
+    assert [report["language"] for report in reports] == list(sample_languages())
+    assert [report["unchanged"] for report in reports if report["language"] == "en"] == [True]
+    assert all(corpus["synthetic"] for corpus in printed(tmp_path / "w", "corpus", "list"))
+
+
+@pytest.mark.parametrize("missing", ["--language", "--name"])
+def test_other_formats_need_language_and_name(tmp_path: Path, source: Path, missing: str) -> None:
+    given = {"--language": "de", "--name": "mini"}
+    given.pop(missing)
+    words = [word for pair in given.items() for word in pair]
+    with pytest.raises(InputError, match="needs --language and --name"):
+        run(tmp_path / "w", "corpus", "import", str(source), "--format", "conll", *words)
 
 
 def test_a_column_that_is_no_number_is_refused(tmp_path: Path, source: Path) -> None:

@@ -109,6 +109,7 @@ def test_parquet_of_a_store_is_the_same_corpus(store: CorpusStore, folder: Path,
         ("gone", "conll", NotFoundError, "does not exist"),
         ("source", "jsonl", InputError, "no train, dev or test file of the format jsonl"),
         ("source", "xml", InputError, "not a corpus format"),
+        ("source", "sample", InputError, "one sample corpus: 'sample'"),
     ],
 )
 def test_sources_that_cannot_be_read(
@@ -116,6 +117,14 @@ def test_sources_that_cannot_be_read(
 ) -> None:
     with pytest.raises(error, match=message):
         import_corpus(store, str(folder.parent / source), format=format, language="en", name="news")  # type: ignore[arg-type]
+
+
+def test_the_sample_corpus_is_marked_as_synthetic(store: CorpusStore) -> None:
+    report = import_corpus(store, "sample", format="sample", language="sw", name="tour")
+    assert report.sentences == {"train": 1000, "dev": 200, "test": 200}
+    assert store.manifest("tour", "sw").synthetic
+    with pytest.raises(NotFoundError, match="choose one of"):
+        import_corpus(store, "sample", format="sample", language="xx", name="tour")
 
 
 def test_two_files_for_one_split(store: CorpusStore, folder: Path) -> None:

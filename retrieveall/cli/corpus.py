@@ -30,7 +30,9 @@ if TYPE_CHECKING:
         ConllFormat,
         CorpusAudit,
         CorpusManifest,
+        CorpusStore,
         HuggingFaceFormat,
+        ImportOptions,
         ImportReport,
         TagReading,
     )
@@ -116,17 +118,26 @@ def import_(
     path: Annotated[
         str,
         typer.Argument(
-            metavar="PATH", help="A file, a folder with train/dev/test files, or (hf) a data set's name."
+            metavar="PATH",
+            help="A file, a folder with train/dev/test files, (hf) a data set's name, or sample.",
         ),
     ],
     format: Annotated[FormatChoice, typer.Option(help="What PATH holds.")],
-    language: Annotated[str, typer.Option(help="BCP-47 code of the sentences, such as nl or zh-hans.")],
-    name: Annotated[str, typer.Option(help="What the corpus is called from now on.")],
     keep: KeepFlags,
     tags: TagFlags,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="BCP-47 code of the sentences, such as nl or zh-hans; sample: one of its languages."
+            " [default of sample: all eight]"
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the corpus is called from now on. [default of sample: sample]")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Imports one language of a corpus.
+    """Imports one language of a corpus, or the sample corpus that ships with the package.
 
     The same content again changes nothing. Nothing is dropped silently: broken lines stop the import with
     file and line, or are counted and listed with --skip-bad; types that the label map leaves out are listed.
@@ -136,17 +147,50 @@ def import_(
       retrieveall corpus import data/nl --format conll --language nl --name panx
       retrieveall corpus import news.jsonl --format jsonl --language de --name news --label-map map.json
       retrieveall corpus import unimelb-nlp/wikiann --format hf --language sw --name wikiann
+      retrieveall corpus import sample --format sample
     """
-    from retrieveall.corpus import ConllFormat, ImportOptions, import_corpus
+    from retrieveall.corpus import ConllFormat, ImportOptions
 
     options = ImportOptions(
         **asdict(keep),
         conll=tags.conll() if format == "conll" else ConllFormat(),  # columns of hf are names
         huggingface=tags.huggingface(),
     )
-    with libraries_on_stderr(), progress_bar(f"importing {name}/{language}") as move:
-        report = import_corpus(
-            Session.of(context).open(create=True).corpora,
+    languages, name = _wanted(format, language, name)
+    with libraries_on_stderr():
+        corpora = Session.of(context).open(create=True).corpora
+        reports = [_import(corpora, path, format, code, name, options) for code in languages]
+    if as_json:
+        print_json([report.to_dict() for report in reports] if language is None else reports[0].to_dict())
+        return
+    for report in reports:
+        _show_import(report)
+
+
+def _wanted(format: FormatChoice, language: str | None, name: str | None) -> tuple[tuple[str, ...], str]:
+    """Returns the languages to import and the corpus's name; only the sample corpus has defaults.
+
+    Raises:
+        InputError: Language or name is missing.
+    """
+    from retrieveall.corpus.sample import sample_languages
+    from retrieveall.errors import InputError
+
+    if format == "sample":
+        return (sample_languages() if language is None else (language,)), name or "sample"
+    if language is None or name is None:
+        raise InputError(f"The format {format} needs --language and --name, such as nl and mine.")
+    return (language,), name
+
+
+def _import(
+    corpora: CorpusStore, path: str, format: FormatChoice, language: str, name: str, options: ImportOptions
+) -> ImportReport:
+    from retrieveall.corpus import import_corpus
+
+    with progress_bar(f"importing {name}/{language}") as move:
+        return import_corpus(
+            corpora,
             path,
             format=format,
             language=language,
@@ -154,10 +198,6 @@ def import_(
             options=options,
             progress=lambda done: move(done, 0),
         )
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        _show_import(report)
 
 
 def _column(text: str | None, default: int) -> int:

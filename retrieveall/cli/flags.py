@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-FormatChoice = Literal["conll", "jsonl", "parquet", "hf"]
+FormatChoice = Literal["conll", "jsonl", "parquet", "hf", "sample"]
 SchemeChoice = Literal["auto", "iob1", "iob2", "bioes", "io"]
 JoiningChoice = Literal["auto", "spaced", "unspaced", "characters"]
 SplitChoice = Literal["train", "dev", "test"]

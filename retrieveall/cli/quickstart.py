@@ -178,16 +178,12 @@ def run_tour(workspace: Workspace, request: TrainRequest, eval_limit: int | None
 
 def import_sample(workspace: Workspace, languages: Sequence[str]) -> None:
     """Writes the sample corpora of the languages into the workspace; what is there is left alone."""
-    from retrieveall.corpus import Provenance
-    from retrieveall.corpus.sample import sample_corpus
+    from retrieveall.corpus import import_corpus
 
-    provenance = Provenance(source="the sample corpus of the package", synthetic=True)
     with progress_bar("importing the sample corpus") as move:
         for done, language in enumerate(languages):
             move(done, len(languages))
-            workspace.corpora.import_sentences(
-                sample_corpus(language), name=CORPUS, language=language, provenance=provenance
-            )
+            import_corpus(workspace.corpora, CORPUS, format="sample", language=language, name=CORPUS)
 
 
 def demo_texts(languages: Sequence[str]) -> list[str]:

@@ -15,14 +15,17 @@ from retrieveall.corpus.labels import LabelMap, map_labels, read_label_map
 from retrieveall.corpus.manifest import CorpusManifest
 from retrieveall.corpus.parquet import read_parquet
 from retrieveall.corpus.report import ImportLog, ImportReport
+from retrieveall.corpus.sample import sample_corpus
 from retrieveall.corpus.sources import find_split_files
 from retrieveall.corpus.store import CorpusStore, Provenance, check_corpus_name
 from retrieveall.errors import IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.languages import check_language
 from retrieveall.types import Sentence, Split
 
-Format = Literal["conll", "jsonl", "parquet", "hf"]
+Format = Literal["conll", "jsonl", "parquet", "hf", "sample"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+SAMPLE: Final = "sample"
+"""The only source of the format ``sample``: the corpus that ships with the package."""
 
 Progress = Callable[[int], None]
 """Told now and then how many sentences have been read."""
@@ -69,7 +72,7 @@ def import_corpus(
 
     Args:
         store: Where it is kept.
-        source: A file, a folder with train/dev/test files, or (``hf``) a data set on the hub.
+        source: A file, a folder with train/dev/test files, (``hf``) a data set on the hub, or ``sample``.
         format: One of ``FORMATS``.
         language: BCP-47 code as in PAN-X.
         name: The corpus's name in the store.
@@ -82,7 +85,7 @@ def import_corpus(
     Raises:
         CorpusFormatError: Something in the source is broken and ``skip_bad`` is off.
         InputError: Format, language, name or label map cannot be used, or there is no sentence.
-        NotFoundError: The source or the label map does not exist.
+        NotFoundError: The source or the label map does not exist, or the sample has no such language.
         ConflictError: Another corpus of this name and language stands in the store.
     """
     options = options or ImportOptions()
@@ -110,6 +113,11 @@ def _read(
 ) -> Iterator[Sentence]:
     if format not in FORMATS:
         raise InputError(f"{format!r} is not a corpus format. Expected one of {', '.join(FORMATS)}.")
+    if format == "sample":
+        if source != SAMPLE:
+            raise InputError(f"{source!r} was given; the package ships one sample corpus: {SAMPLE!r}.")
+        yield from sample_corpus(language)
+        return
     if format == "hf":
         yield from read_huggingface(source, language=language, format=options.huggingface, log=log)
         return
@@ -148,7 +156,7 @@ def _provenance(
         source=f"{format}:{source}",
         label_map=label_map,
         unmapped=_most_first(log.unmapped),
-        synthetic=options.synthetic,
+        synthetic=options.synthetic or format == "sample",
         skipped=len(log.problems),
     )
 
