@@ -1,10 +1,11 @@
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from retrieveall.embedding import EmbedderSpec, NgramEmbedder, load_embedder, spec_for
 from retrieveall.errors import ConfigError, IncompatibleArtefactError, MissingDependencyError
@@ -57,8 +58,11 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 class FakeModel:
     """Encodes a text as its length and its number of spaces."""
 
+    devices: ClassVar[list[str]] = []
+
     def __init__(self, model: str, device: str) -> None:
         self.model = model
+        self.devices.append(device)
 
     def get_sentence_embedding_dimension(self) -> int:
         return 2
@@ -72,3 +76,30 @@ def test_sentence_transformers_vectors_are_normalised(monkeypatch: pytest.Monkey
     vectors = load_embedder(spec_for("some/model")).embed_texts(["a b c", " "])
     np.testing.assert_allclose(vectors[0], np.array([5, 2]) / np.sqrt(29), rtol=1e-5)
     assert not vectors[1].any()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "asked", "device"), [(True, None, "cuda"), (False, None, "cpu"), (True, "cpu", "cpu")]
+)
+def test_a_model_runs_on_a_gpu_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, asked: str | None, device: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=FakeModel))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    load_embedder(spec_for("some/model"), device=asked)
+    assert FakeModel.devices[-1] == device
+
+
+def test_the_base_runs_on_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(name: str, *, device: str) -> None:
+        raise InterruptedError(device)
+
+    monkeypatch.setattr("retrieveall.models.base.open_base", opened)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(InterruptedError, match="cuda"):
+        load_embedder(spec_for("lm", base_model="tiny"))
+
+
+def test_n_grams_never_ask_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("nobody asks"))
+    assert load_embedder(EmbedderSpec()).dimensions

@@ -1,6 +1,8 @@
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from retrieveall.embedding.protocol import Vectors, unit_rows
 from retrieveall.errors import ConfigError, IncompatibleArtefactError
-from retrieveall.retrieval.shards import ShardSet, build_index, build_shard, shard_kind
+from retrieveall.retrieval.shards import IndexKind, ShardSet, build_index, build_shard, shard_kind
 
 
 def vectors(rows: int, seed: int, distinct: int) -> Vectors:
@@ -59,6 +61,43 @@ def test_a_file_finds_what_it_was_made_of(tmp_path: Path, kind: str) -> None:
         assert len(opened) == 600
         assert rows[:, 0].tolist() == [7, 450]
         np.testing.assert_allclose(similarities[:, 0], 1.0, atol=1e-5)
+
+
+class FakeGpu:
+    """Stands in for faiss-gpu: an index on it is the same index, and all moves are written down."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.moves: list[str] = []
+        monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+        monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+        monkeypatch.setattr(faiss, "index_cpu_to_gpu", self.to_gpu, raising=False)
+        monkeypatch.setattr(faiss, "index_gpu_to_cpu", self.to_cpu, raising=False)
+
+    def to_gpu(self, resources: object, device: int, index: Any) -> Any:
+        self.moves.append(f"to GPU {device}, {index.ntotal} rows")
+        return index
+
+    def to_cpu(self, index: Any) -> Any:
+        self.moves.append(f"to CPU, {index.ntotal} rows")
+        return index
+
+
+@pytest.mark.parametrize(
+    ("kind", "moves"), [("ivf", ["to GPU 0, 0 rows", "to CPU, 300 rows"]), ("flat", []), ("hnsw", [])]
+)
+def test_ivf_shards_are_filled_on_a_gpu_where_faiss_has_one(
+    monkeypatch: pytest.MonkeyPatch, kind: IndexKind, moves: list[str]
+) -> None:
+    stored = unit_rows(np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32))
+    without = build_shard(stored, kind)
+    gpu = FakeGpu(monkeypatch)
+    assert build_shard(stored, kind) == without
+    assert gpu.moves == moves
+
+
+def test_a_faiss_that_knows_no_gpus_fills_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(faiss, "get_num_gpus", raising=False)
+    assert build_index(np.eye(4, dtype=np.float32), "ivf").ntotal == 4
 
 
 def test_nothing_stored_finds_nothing() -> None:

@@ -134,7 +134,7 @@ class _Job:
     ) -> None:
         self._workspace, self._spec, self._resources = workspace, spec, resources
         self._on_progress = on_progress
-        embedder = load_embedder(spec)
+        embedder = load_embedder(spec, device="cpu")  # asked for its digest and size only
         self.embedder_digest = embedder.digest
         self._contextual, self._dimensions = embedder.contextual, embedder.dimensions
 

@@ -142,9 +142,10 @@ def _build_indexes(
     """Builds the indexes of every embedder that an arm names; those that are there are left alone."""
     options = configured(IndexOptions, workspace.settings().shards, source="settings of shards")
     keys = workspace.corpora.resolve(plan.corpus, plan.languages)
-    pool = PoolResources(cpus_per_actor=resources.cpus_per_worker, gpus_per_actor=resources.gpus_per_worker)
     for embedder in sorted({plan.arm(name).embedder for name in plan.arms}):
         spec = spec_for(embedder, base_model=base_model)
+        gpus = resources.gpus_per_worker if spec.has_weights else 0.0
+        pool = PoolResources(cpus_per_actor=resources.cpus_per_worker, gpus_per_actor=gpus)
         build_index(workspace, keys, spec, options, pool, on_progress=on_progress)
 
 

@@ -18,7 +18,7 @@ from retrieveall.cli.flags import (
     split_list,
 )
 from retrieveall.cli.output import libraries_on_stderr, print_json, print_table
-from retrieveall.cli.process import ray_running
+from retrieveall.cli.process import gpus_wanted, ray_running
 from retrieveall.cli.progress import progress_bars
 from retrieveall.cli.session import Session, claim_base
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from retrieveall.embedding import EmbedderSpec
     from retrieveall.workspace import Workspace
     from train_jobs.build_index import IndexOutcome
+    from train_jobs.pool import PoolResources
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +41,7 @@ class IndexFlags:
     rows_per_shard: int | None = None
     actors: int | None = None
     cpus_per_actor: int = 1
-    gpus_per_actor: float = 0.0
+    gpus_per_actor: float | None = None
 
 
 app = typer.Typer(rich_markup_mode=None)
@@ -69,7 +70,10 @@ def index(
         int | None, typer.Option(help="Most workers. [default: as many as the CPUs hold]")
     ] = None,
     cpus_per_actor: Annotated[int, typer.Option(help="CPUs, and threads, of one worker.")] = 1,
-    gpus_per_actor: Annotated[float, typer.Option(help="GPUs of one worker, for lm and models.")] = 0.0,
+    gpus_per_actor: Annotated[
+        float | None,
+        typer.Option(help="GPUs of one worker. [default: 1 where there is one, for lm and models; else 0]"),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Embeds every training sentence and mention and finds the neighbours of the training set.
@@ -81,7 +85,7 @@ def index(
     Examples:
       retrieveall index
       retrieveall index --corpus panx --languages nl,de
-      retrieveall index --embedder lm --base-model Qwen/Qwen3-1.7B --gpus-per-actor 1
+      retrieveall index --embedder lm --base-model Qwen/Qwen3-1.7B
     """
     if context.invoked_subcommand is not None:
         return
@@ -109,7 +113,6 @@ def run_indexing(workspace: Workspace, request: IndexFlags) -> list[IndexOutcome
     from retrieveall.config import configured
     from retrieveall.retrieval import IndexOptions
     from train_jobs.build_index import build_index
-    from train_jobs.pool import PoolResources
 
     settings = workspace.settings()
     embedder = request.embedder or settings.retrieval.embedder
@@ -118,13 +121,23 @@ def run_indexing(workspace: Workspace, request: IndexFlags) -> list[IndexOutcome
     options = configured(IndexOptions, {**settings.shards, **given}, source="settings of shards")
     keys = workspace.corpora.resolve(request.corpus, request.languages or None)
     spec = _spec(workspace, embedder, request.base_model)
-    resources = PoolResources(
-        actors=request.actors, cpus_per_actor=request.cpus_per_actor, gpus_per_actor=request.gpus_per_actor
-    )
     with ray_running(), progress_bars("indexing") as move:
+        resources = _resources(request, spec)
         outcomes = build_index(workspace, keys, spec, options, resources, on_progress=move)
     workspace.set_embedder(outcomes[0].manifest.embedder["name"])
     return outcomes
+
+
+def _resources(request: IndexFlags, spec: EmbedderSpec) -> PoolResources:
+    """Returns what the job may use; only an embedder with a model takes GPUs without being told to."""
+    from train_jobs.pool import PoolResources
+
+    gpus = request.gpus_per_actor
+    if gpus is not None or spec.has_weights:
+        gpus = gpus_wanted(gpus)
+    return PoolResources(
+        actors=request.actors, cpus_per_actor=request.cpus_per_actor, gpus_per_actor=gpus or 0.0
+    )
 
 
 def _spec(workspace: Workspace, embedder: str, base_model: str | None) -> EmbedderSpec:

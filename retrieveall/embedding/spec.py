@@ -75,12 +75,13 @@ def spec_for(embedder: str, *, base_model: str | None = None) -> EmbedderSpec:
     return EmbedderSpec(name="sentence-transformers", model=model)
 
 
-def load_embedder(spec: EmbedderSpec, *, device: str = "cpu") -> Embedder:
+def load_embedder(spec: EmbedderSpec, *, device: str | None = None) -> Embedder:
     """Builds the embedder that a spec names.
 
     Args:
         spec: Which embedder.
-        device: Where a model runs.
+        device: Where a model runs, as torch spells it; None is a GPU where torch sees one. N-grams have no
+            model and are counted on CPUs.
 
     Raises:
         ConfigError: The name is unknown, or a model is needed and none was named.
@@ -93,11 +94,18 @@ def load_embedder(spec: EmbedderSpec, *, device: str = "cpu") -> Embedder:
         raise ConfigError(f"There is no embedder {spec.name!r}. Known: {', '.join(EMBEDDERS)}.")
     if spec.model is None:
         raise ConfigError(f"The embedder {spec.name!r} needs a model: a folder or a Hugging Face id.")
+    device = device or _device_at_hand()
     if spec.name == "sentence-transformers":
         from retrieveall.embedding.sentence_model import SentenceTransformerEmbedder
 
         return SentenceTransformerEmbedder(spec.model, device=device)
     return _load_lm(spec, spec.model, device)
+
+
+def _device_at_hand() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _load_lm(spec: EmbedderSpec, model: str, device: str) -> Embedder:

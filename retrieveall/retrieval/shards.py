@@ -64,6 +64,7 @@ def build_index(vectors: Vectors, kind: IndexKind = "auto") -> Any:
     """Makes the faiss index of one shard, in memory; see `build_shard`."""
     import faiss
 
+    vectors = np.ascontiguousarray(vectors, np.float32)
     rows, dimensions = vectors.shape
     chosen = shard_kind(kind, rows)
     index: Any
@@ -75,11 +76,24 @@ def build_index(vectors: Vectors, kind: IndexKind = "auto") -> Any:
         coarse = faiss.IndexFlatIP(dimensions)
         index = faiss.IndexIVFFlat(coarse, dimensions, lists, faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1
-        index.train(vectors)
+        return _tuned(_fill_ivf(index, vectors))
     else:
         index = faiss.IndexFlatIP(dimensions)
-    index.add(np.ascontiguousarray(vectors, np.float32))
+    index.add(vectors)
     return _tuned(index)
+
+
+def _fill_ivf(index: Any, vectors: Vectors) -> Any:
+    """Trains and fills an IVF index on a GPU where faiss has one; it is searched on CPUs all the same."""
+    import faiss
+
+    on_gpu = getattr(faiss, "get_num_gpus", lambda: 0)() > 0  # faiss-cpu has none, or no such function
+    if on_gpu:
+        resources = faiss.StandardGpuResources()  # must outlive the index that it holds
+        index = faiss.index_cpu_to_gpu(resources, 0, index)
+    index.train(vectors)
+    index.add(vectors)
+    return faiss.index_gpu_to_cpu(index) if on_gpu else index
 
 
 class ShardSet:
