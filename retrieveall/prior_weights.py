@@ -15,7 +15,7 @@ from retrieveall.prior import PriorWeights, SpanPrior, learn_prior
 from retrieveall.retrieval import LanguageIndex, corpus_parts, read_manifest
 from retrieveall.workspace import Workspace
 
-FORMAT_VERSION: Final = 1  # raised where files or learning change
+FORMAT_VERSION: Final = 2  # raised where files or learning change
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 An example is a bag of rows of a table with one column a class; a class's score is the sum of its column over
 the example's rows, divided by the example's scale. The examples are passed over several times in an order
 drawn from a fixed seed, and nothing else is random: the same examples give the same weights. A step adds to
-the rows of 256 examples; beside the examples it holds some copies of these rows. Source: own choice.
+the rows of its examples; beside all examples it holds some copies of these rows. Source: own choice.
 Axes: N examples, B of one step, G features, R rows, U rows of one step, C classes.
 """
 
@@ -37,6 +37,8 @@ def regression(
     shape: tuple[int, int],
     epochs: int,
     worth_N1: torch.Tensor | None = None,
+    step_examples: int = STEP_EXAMPLES,
+    caution: float = 0.0,
 ) -> torch.Tensor:
     """Learns the classes of N examples from the rows that their features are hashed to.
 
@@ -48,18 +50,20 @@ def regression(
         shape: R and C.
         epochs: Passes over the examples.
         worth_N1: How much each example counts; None is 1 for all.
+        step_examples: Examples of one step.
+        caution: What AdaGrad's sums begin with: the larger, the less is believed of rows seldom seen.
 
     Returns:
         The weights ``(R, C)``, float32.
     """
-    learner = _Regression(features, counts, classes, scale_N1, shape, worth_N1)
+    learner = _Regression(features, counts, classes, scale_N1, shape, worth_N1, caution)
     generator = np.random.default_rng(_SEED)
     total = max(1, len(counts) * epochs)
     for epoch in range(epochs):
         order = generator.permutation(len(counts))
-        for first in range(0, len(order), STEP_EXAMPLES):
+        for first in range(0, len(order), step_examples):
             done = (epoch * len(order) + first) / total
-            learner.step(order[first : first + STEP_EXAMPLES], STEP_SIZE * (1.0 - done))
+            learner.step(order[first : first + step_examples], STEP_SIZE * (1.0 - done))
     return learner.weights
 
 
@@ -72,12 +76,13 @@ class _Regression:
         scale_N1: torch.Tensor,
         shape: tuple[int, int],
         worth_N1: torch.Tensor | None,
+        caution: float,
     ) -> None:
         self._features, self._counts, self._classes = features, counts, classes
         self._scale, self._worth = scale_N1, worth_N1
         self._starts = np.cumsum(counts) - counts
         self.weights = torch.zeros(shape)
-        self._squares = torch.zeros(shape[0], 1)  # AdaGrad's sums
+        self._squares = torch.full((shape[0], 1), caution)  # AdaGrad's sums
 
     def step(self, examples: NDArray[np.int64], size: float) -> None:
         """Descends along the summed gradient of a step's examples."""

@@ -15,6 +15,7 @@ from retrieveall.errors import InputError
 from retrieveall.prior import PriorWeights, SpanPrior, learn_prior, learning, with_told
 from retrieveall.prior.features import shape_of, unit_features
 from retrieveall.prior.model import LENGTHS, SCALE, rows_of
+from retrieveall.regression import regression
 from retrieveall.text.units import split_units
 from retrieveall.types import EntityExample, Span, UnitScores
 from tests.annotated import annotated
@@ -220,3 +221,19 @@ def test_of_taught_mentions_the_longest_counts(prior: SpanPrior) -> None:
 def test_examples_that_were_not_taught_say_nothing_more(prior: SpanPrior) -> None:
     plain = prior.score(["Anna left ."])[0]
     assert with_told(plain, "Anna left .", [EntityExample(mention="Anna", label="LOC")]) is plain
+
+
+def test_few_decisions_are_learned_from_in_small_steps_and_many_in_larger_ones() -> None:
+    sizes = [learning.step_examples(count) for count in (0, 800, 40_000, 10_000_000)]
+    assert sizes == [16, 16, 40, 64]
+
+
+def test_the_more_cautious_the_less_is_believed_of_what_was_seen_once() -> None:
+    features, classes = torch.tensor([0] * 20 + [1]), torch.tensor([1] * 21)
+    counts, scale = np.ones(21, np.int64), torch.ones(21, 1)
+    bold, cautious = (
+        regression(features, counts, classes, scale, shape=(2, 2), epochs=3, step_examples=4, caution=caution)
+        for caution in (0.0, 1.0)
+    )
+    often, once = (cautious[:, 1] / bold[:, 1]).tolist()
+    assert 0 < once < often < 1

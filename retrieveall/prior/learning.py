@@ -47,6 +47,9 @@ MOST_UNITS = 400_000
 MOST_ROWS, LEAST_ROWS = 1 << 19, 1 << 14
 _ROWS_PER_UNIT = 2  # of the corpus, before rows are rounded up to a power of two
 EPOCHS = 6
+_STEPS = 1_000  # of a pass: so few sentences still move the weights often, and many do not take all day
+_STEP_EXAMPLES = range(16, 65)
+_CAUTION = 0.01  # about four examples that were half wrong: gradients are divided by SCALE
 _BATCH_SENTENCES = 1_000
 
 Tagged = Sentence | ContextExample
@@ -88,6 +91,11 @@ def learn_prior(sentences: Sequence[Tagged]) -> PriorWeights:
 def _rows_for(units: int) -> int:
     wanted = max(LEAST_ROWS, min(MOST_ROWS, units * _ROWS_PER_UNIT))
     return 1 << (wanted - 1).bit_length()
+
+
+def step_examples(decisions: int) -> int:
+    """Returns how many decisions one step of learning looks at."""
+    return min(max(_STEP_EXAMPLES), max(min(_STEP_EXAMPLES), decisions // _STEPS))
 
 
 def _odds(table_R2: torch.Tensor) -> torch.Tensor:
@@ -136,6 +144,8 @@ class _Decisions:
             torch.full((len(counts), 1), SCALE),
             shape=(self.rows, classes),
             epochs=EPOCHS,
+            step_examples=step_examples(len(counts)),
+            caution=_CAUTION,
         )
         return table.half()
 
