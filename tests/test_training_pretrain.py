@@ -20,8 +20,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from retrieveall.errors import InputError
-from retrieveall.models.card import write_card
+from retrieveall.digests import digest_file
+from retrieveall.errors import InputError, NotFoundError
+from retrieveall.models.card import TextNote, files_note, write_card
 from retrieveall.models.digest import base_digest
 from retrieveall.prompting.codec import PromptCodec
 from retrieveall.training.pretrain import (
@@ -53,6 +54,7 @@ CONFIG = PretrainConfig(
     heldout_lines=3,
     checkpoint_steps=4,
 )
+NOTE = TextNote(text="Letters of our own, CC0.", license="cc0-1.0")
 WORDS = {
     "en": ("Anna", "Bo", "saw", "the", "old", "house", "in", "Oslo", "12", "."),
     "ru": ("Анна", "видела", "старый", "дом", "в", "Осло", "7", "."),
@@ -302,7 +304,7 @@ def test_no_file_of_a_larger_model_exceeds_15_megabytes(tmp_path: Path) -> None:
 
 def test_the_card_states_recipe_and_scores(finished: tuple[Path, Pretraining], tmp_path: Path) -> None:
     folder, run = finished
-    write_card(run, folder, tmp_path)
+    write_card(run, folder, tmp_path, NOTE)
     assert {path.name for path in tmp_path.iterdir()} == {
         "README.md",
         "LICENSE.md",
@@ -318,7 +320,8 @@ def test_the_card_states_recipe_and_scores(finished: tuple[Path, Pretraining], t
     }
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     card = (tmp_path / "README.md").read_text()
-    assert "$" not in card
+    assert "$" not in card and "in one stage, from random weights" in card
+    assert card.startswith("---\nlicense: cc0-1.0\n") and NOTE.text in card
     assert all(f"| {language} | {value:.3f} |" in card for language, value in bits.items())
 
 
@@ -328,18 +331,44 @@ def test_a_run_begins_with_a_finished_model_and_its_card_says_so(
     folder, before = finished
     model = tmp_path / "model"
     before.save_model(model)
-    write_card(before, folder, model)
+    write_card(before, folder, model, NOTE)
     config = replace(CONFIG, continues=base_digest(model), seed=5)
     run = Pretraining(tmp_path / "run", make_lines(), config, continued=model)
     expected = {name: tensor.bfloat16().float() for name, tensor in states(before).items()}
     assert_same(states(run), expected)
     assert run.codec.text("Anna saw Oslo").ids == before.codec.text("Anna saw Oslo").ids
 
-    write_card(run, folder, tmp_path, continued=model)
+    write_card(run, folder, tmp_path, NOTE, continued=model)
     recipe = json.loads((tmp_path / "recipe.json").read_text())
     assert recipe == {**asdict(config), "continued_recipe": asdict(CONFIG)}
     card = (tmp_path / "README.md").read_text()
-    assert "--continue-from MODEL" in card and f"digest {config.continues}" in card
+    assert "--continue-from MODEL" in card and f"stage 2 with {config.continues}." in card
+    assert "0.0 million tokens in 2 stages (0.0 + 0.0)" in card
+    assert "![loss](loss-1.png)\n![loss](loss.png)" in card
+    assert (tmp_path / "loss-1.png").read_bytes() == (model / "loss.png").read_bytes()
+
+
+def test_without_a_note_the_card_lists_the_files_and_names_no_licence(
+    finished: tuple[Path, Pretraining], tmp_path: Path
+) -> None:
+    text = tmp_path / "text"
+    text.mkdir()
+    (text / "sw.txt").write_text("Amina anaishi Arusha.\n")
+    note = pretrain_base.text_note(None, text, "other")
+    write_card(finished[1], finished[0], tmp_path, note)
+    for name in ("README.md", "LICENSE.md"):
+        written = (tmp_path / name).read_text()
+        assert f"| sw | 22 | {digest_file(text / 'sw.txt')} |" in written
+        assert not any(word in written for word in ("Tatoeba", "FLORES", "CC BY", "cc-by"))
+    assert note.text == files_note(text)
+
+
+def test_a_note_is_read_before_the_training_or_missed(tmp_path: Path) -> None:
+    path = tmp_path / "note.md"
+    with pytest.raises(NotFoundError, match="--data-note"):
+        pretrain_base.text_note(path, tmp_path, "other")
+    path.write_text("ours")
+    assert pretrain_base.text_note(path, tmp_path, "mit") == TextNote(text="ours", license="mit")
 
 
 def test_a_model_that_is_not_the_recipes_is_refused(
@@ -362,7 +391,7 @@ def command(text: Path, run: Path, flags: Sequence[str]) -> list[str]:
 def test_the_cards_command_gives_the_same_recipe(
     finished: tuple[Path, Pretraining], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_card(finished[1], finished[0], tmp_path)
+    write_card(finished[1], finished[0], tmp_path, NOTE)
     (line,) = [line for line in (tmp_path / "README.md").read_text().splitlines() if "python -m" in line]
     monkeypatch.setattr(sys, "argv", shlex.split(line)[2:])
     given = vars(pretrain_base.parse_arguments())
