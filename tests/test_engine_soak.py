@@ -14,11 +14,13 @@ import pytest
 
 from retrieveall.engine.protocol import Decoded, Row
 from retrieveall.errors import DeadlineExceeded, NotFoundError
+from retrieveall.types import Composition
 from tests.engine_world import ADAPTERS, TIMEOUT_S, World
 from tests.models import SENTENCES
 
 WARM_UP_S, SOAK_S = 20.0, 45.0
 BURST_ROWS = 40
+TOGETHER: tuple[Composition, ...] = ("mixture", "fusion")
 GONE = "gone"  # no such adapter: its rows fail
 GROWTH_BYTES = 16 * 2**20  # allocators breathe by one or two; a kilobyte kept of each of 25,000 rows is more
 WORDS = [word for sentence in SENTENCES for word in sentence.split()]
@@ -36,7 +38,7 @@ def any_row(world: World, rng: random.Random) -> Row:
     digests = rng.sample([*ADAPTERS, GONE], rng.choice((0, 1, 1, 1, 2)))
     adapters = tuple((digest, 1.0 / len(digests)) for digest in digests)
     deadline_s = time.monotonic() + rng.uniform(0.0, 0.1) if rng.random() < 0.1 else None
-    composition = rng.choice(("mixture", "fusion")) if len(digests) > 1 else "selection"
+    composition: Composition = rng.choice(TOGETHER) if len(digests) > 1 else "selection"
     return world.row(text, adapters, composition, examples=rng.randint(0, 3), deadline_s=deadline_s)
 
 
