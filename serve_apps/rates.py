@@ -68,16 +68,7 @@ class TextRates:
             raise
 
     def spend(self, key_id: str, texts_per_minute: int | None, texts: int) -> None:
-        """Takes the texts of one request from a key's bucket.
-
-        Args:
-            key_id: Whose bucket.
-            texts_per_minute: The key's rate over all replicas; None for any number.
-            texts: How many the request holds.
-
-        Raises:
-            RateLimited: Nothing is left; the message says how long to wait.
-        """
+        """Takes the texts of one request for good; arguments and errors are those of `charged`."""
         if texts_per_minute is None:
             return
         share = texts_per_minute / self.replicas
