@@ -27,7 +27,7 @@ from serve_apps.openapi_examples import (
     TAG_BODY,
     example,
 )
-from serve_apps.page import add_playground
+from serve_apps.pages import add_pages
 from serve_apps.problems import Problem, body_problem, problem_of, status_problem
 from serve_apps.readiness import Readiness
 from serve_apps.request_log import RequestLog
@@ -101,6 +101,8 @@ def http_app(
 
     app = FastAPI(
         lifespan=kept_up,
+        docs_url=None,  # pages.py has them: no scripts of other hosts
+        redoc_url=None,
         title="RetrieveAll",
         version=__version__,
         description="Named entities in any mix of languages: one frozen model, one LoRA per language,"
@@ -114,7 +116,7 @@ def http_app(
     add_teaching(app, teaching, _ERRORS)
     _add_listings(app, service)
     _add_probes(app, Readiness(service.current))
-    add_playground(app)
+    add_pages(app)
     return app
 
 

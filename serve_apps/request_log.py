@@ -40,7 +40,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         started_s, status = time.perf_counter(), _LEFT
-        headed = with_headers(send, scope["path"])
+        headed = with_headers(send)
 
         async def noted(message: Message) -> None:
             nonlocal status

@@ -1,4 +1,4 @@
-"""The playground: what is served, and what a headless Chromium makes of it."""
+"""The pages: what is served, and what a headless Chromium makes of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 import uvicorn
 from fastapi.responses import HTMLResponse, Response
 
-from serve_apps.page import POLICY
+from serve_apps.pages import POLICY
 from tests.test_serve_apps_service import Client, House, client, house, workspace  # noqa: F401
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -39,6 +39,16 @@ def test_the_page_and_its_files_are_served_without_inline_code(client: Client) -
     assert client.get("/playground/nothing").status_code == 404
     for name in re.findall(r'byId\("(\w+)"\)', script):
         assert f'id="{name}"' in page.text, name
+
+
+def test_the_api_is_documented_without_inline_code_or_other_hosts(client: Client) -> None:  # noqa: F811
+    page = client.get("/docs")
+
+    assert page.headers["Content-Security-Policy"] == POLICY
+    assert not re.search(r"<script(?![^>]*src=)| on\w+=| style=|//", page.text)
+    for path in re.findall(r'(?:src|href)="(docs/[^"]+)"', page.text):
+        assert client.get(f"/{path}").status_code == 200, path
+    assert client.get("/redoc").status_code == 404
 
 
 @pytest.fixture
@@ -135,20 +145,36 @@ told({ seen, added, focused: document.activeElement === mention });
 """
 
 
-class Page(Protocol):
-    """Opens the page with a text, runs a script in it and returns what that told."""
+TRIES = """
+const refused = [];
+document.addEventListener("securitypolicyviolation", (event) => refused.push(event.violatedDirective));
+await until(() => document.querySelectorAll(".opblock-summary").length > 5);
+const all = [...document.querySelectorAll(".opblock-summary")];
+const shown = (one, part) => one.querySelector(part).textContent.replaceAll("\\u200b", "");
+const name = (one) => shown(one, ".opblock-summary-method") + shown(one, ".opblock-summary-path");
+const paths = all.map(name);
+all.find((one) => name(one) === "POST/v1/tag").querySelector("button").click();
+(await until(() => document.querySelector(".try-out__btn"))).click();
+(await until(() => document.querySelector(".execute"))).click();
+const response = await until(() => document.querySelector(".live-responses-table .response"));
+const answer = response.querySelector(".response-col_description").textContent;
+told({ paths, status: response.querySelector(".response-col_status").textContent.trim(), answer, refused });
+"""
 
-    def __call__(self, script: str, text: str, *flags: str) -> Any: ...
+
+class Page(Protocol):
+    """Opens a page with a text, runs a script in it and returns what that told."""
+
+    def __call__(self, script: str, text: str, *flags: str, path: str = "/") -> Any: ...
 
 
 @pytest.fixture
 def page(client: Client, url: str, tmp_path: Path) -> Page:  # noqa: F811
-    whole = client.get("/").text
-    driven = whole.replace("</head>", '<script type="module" src="playground/drive.js"></script></head>')
+    pages: list[str] = []
     scripts: list[str] = []
 
     async def document() -> Response:
-        return HTMLResponse(driven, headers={"Content-Security-Policy": POLICY})
+        return HTMLResponse(pages[-1], headers={"Content-Security-Policy": POLICY})
 
     async def driver() -> Response:
         return Response(scripts[-1], media_type="text/javascript")
@@ -158,10 +184,13 @@ def page(client: Client, url: str, tmp_path: Path) -> Page:  # noqa: F811
     for path, answer in zip(_DRIVEN, (document, driver), strict=True):
         client.app.add_api_route(path, answer)
 
-    def told(script: str, text: str, *flags: str) -> Any:
+    def told(script: str, text: str, *flags: str, path: str = "/") -> Any:
+        whole = client.get(path).text
+        driver_tag = '<script type="module" src="playground/drive.js"></script>'
+        pages.append(whole.replace("</head>", f"{driver_tag}</head>"))
         scripts.append(PAUSE + script)
         html = rendered(f"{url}{_DRIVEN[0]}#text={quote(text)}", tmp_path, *flags)
-        assert re.search(r'id="error" role="alert" hidden=""', html)
+        assert path != "/" or re.search(r'id="error" role="alert" hidden=""', html)
         title = re.search(r"<title>(.*?)</title>", html)
         assert title is not None
         return json.loads(unescape(title[1]))
@@ -221,3 +250,13 @@ def test_chromium_highlights_entities_of_any_script(url: str, tmp_path: Path) ->
     assert '<option value="ru">' in page
     assert "curl -s http://127.0.0.1" in page
     assert re.search(r'id="error" role="alert" hidden=""', page)
+
+
+@in_chromium
+def test_chromium_shows_the_api_and_tries_it_out(page: Page) -> None:
+    told = page(TRIES, "", path="/docs")
+
+    assert {"POST/v1/tag", "POST/v1/tag/stream", "GET/v1/languages", "GET/healthz"} <= set(told["paths"])
+    assert told["status"] == "200"
+    assert "Helga Brandt" in told["answer"] or "entities" in told["answer"]
+    assert told["refused"] == []
