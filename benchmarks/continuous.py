@@ -40,9 +40,7 @@ def main() -> None:
         "static, finished rows leave": Decoder(model, switch, max_rows=BATCH, join_room=1.0),
     }
     batches = {"static": in_full(rows)}
-    jobs = {
-        name: [base.jobs(some, adapters=True) for some in batches.get(name, [rows])] for name in decoders
-    }
+    jobs = {name: [base.jobs(some, adapters=True) for some in batches.get(name, [rows])] for name in decoders}
     sides = {name: lambda name=name: decoded(decoders[name], jobs[name]) for name in decoders}
     found = {name: call() for name, call in sides.items()}
     checks = {name: assert_right(base, rows, lines_of(parts, rows)) for name, parts in found.items()}

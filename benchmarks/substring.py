@@ -135,10 +135,12 @@ class Sides:
 
     def _matcher(self, row: _Line) -> Any:
         chunks = json.dumps(unit_pieces(row.text, row.encoded.units))
-        grammar = (
-            f'start: (MENTION label)*\nMENTION: %regex {{"substring_chunks": {chunks}}}\nlabel: {self._markers}'
+        rules = (
+            "start: (MENTION label)*",
+            f'MENTION: %regex {{"substring_chunks": {chunks}}}',
+            f"label: {self._markers}",
         )
-        return LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(grammar))
+        return LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark("\n".join(rules)))
 
 
 def _grammar(codec: PromptCodec, labels: tuple[str, ...]) -> LabelGrammar:

@@ -1,8 +1,13 @@
-"""Errors as HTTP tells them: one JSON shape, a status, and a Retry-After where trying again helps."""
+"""Errors as HTTP tells them: one JSON shape, a status, and a Retry-After where trying again helps.
+
+Faults of the service, status 500, tell callers nothing of themselves; what happened goes into the log.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +32,8 @@ from retrieveall.errors import (
     UnknownLanguageError,
 )
 from serve_apps.schemas import ErrorBody
+
+log = logging.getLogger(__name__)
 
 _RETRY_S = re.compile(r"after (\d+) second")
 _SHOWN_PROBLEMS = 5
@@ -151,17 +158,26 @@ _KINDS = (
         code="unknown_example",
         what_to_do="`GET /v1/examples` lists those that there are.",
     ),
-    _Kind(
-        error=RetrieveAllError,
-        status=500,
-        code="broken_release",
-        what_to_do="Tell whoever runs the service; another release may be served with `--release`.",
-    ),
+)
+_BROKEN_RELEASE = Problem(
+    status=500,
+    code="broken_release",
+    message="The service cannot answer from its release; its log says why.",
+    what_to_do="Tell whoever runs the service; another release may be served with `--release`.",
+)
+_INTERNAL_ERROR = Problem(
+    status=500,
+    code="internal_error",
+    message="The service failed in a way that was not foreseen; its log has the traceback.",
+    what_to_do="Try again; if it stays, report it with the log.",
 )
 
 
 def problem_of(error: Exception) -> Problem:
-    """Returns the problem of an error; one that nobody raised on purpose tells nothing of itself."""
+    """Returns the problem of an error; a fault of the service is logged.
+
+    What nobody raised on purpose may hold a text: of that the log has the type and the places alone.
+    """
     for kind in _KINDS:
         if isinstance(error, kind.error):
             message = str(error)
@@ -175,12 +191,11 @@ def problem_of(error: Exception) -> Problem:
                 what_to_do=kind.what_to_do,
                 headers=headers,
             )
-    return Problem(
-        status=500,
-        code="internal_error",
-        message="The service failed in a way that was not foreseen; its log has the traceback.",
-        what_to_do="Try again; if it stays, report it with the log.",
-    )
+    is_ours = isinstance(error, RetrieveAllError)
+    words = f": {_printable(str(error))}" if is_ours else ""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s%s\n%s", type(error).__name__, words, places)
+    return _BROKEN_RELEASE if is_ours else _INTERNAL_ERROR
 
 
 def _retry_after(message: str) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -52,9 +51,8 @@ class RequestLog:
         try:
             await self._app(scope, receive, noted)
         except Exception as error:  # not foreseen; an error of ours became an answer further in
-            log.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+            problem = problem_of(error)
             if status == _LEFT:
-                problem = problem_of(error)
                 scope["state"]["code"] = problem.code
                 await problem.response()(scope, receive, noted)
         finally:

@@ -143,13 +143,15 @@ class StreamTagger:
                     await self._tagged({number: item}, is_charged=False) for number, item in items.items()
                 ]
                 return {number: answer for one in alone for number, answer in one.items()}
-            return {number: _failed(number, problem_of(error)) for number in items}
+            problem = problem_of(error)
         except Exception as error:
-            return {number: _failed(number, problem_of(error)) for number in items}
-        return {
-            number: {"line": number, "release": body["release"], **result}
-            for number, result in zip(items, body["results"], strict=True)
-        }
+            problem = problem_of(error)
+        else:
+            return {
+                number: {"line": number, "release": body["release"], **result}
+                for number, result in zip(items, body["results"], strict=True)
+            }
+        return {number: _failed(number, problem) for number in items}
 
     async def _patiently(self, request: TagRequest, *, is_charged: bool) -> dict[str, Any]:
         waited_s = 0.0

@@ -21,6 +21,7 @@ from retrieveall.engine.echo import EchoEngine
 from retrieveall.errors import (
     BrokenArtefactError,
     EngineClosed,
+    NotFoundError,
     Overloaded,
     RowTooLargeError,
     ServiceUnavailable,
@@ -326,6 +327,16 @@ def test_errors_of_a_stage_reach_the_client_with_a_hint(house: House) -> None:
     problem(broken, 503, "broken_language")
     assert broken.headers["Retry-After"] == "30"
     assert "secret" not in problem(ask(RuntimeError("secret")), 500, "internal_error").message
+
+
+def test_a_broken_release_is_told_to_the_log_alone(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    client = house.client(generator=Failing(NotFoundError("/srv/pool/de has no card.")))
+    answer = problem(client.post("/v1/tag", json={"texts": ["Anna"]}), 500, "broken_release")
+    line = client.post("/v1/tag/stream", content=b'{"text": "Anna"}\n').json()["error"]
+
+    assert "/srv" not in answer.message
+    assert (line["code"], line["message"]) == (answer.code, answer.message)
+    assert caplog.text.count("NotFoundError: /srv/pool/de has no card.") == 2
 
 
 def test_a_deadline_stops_rows_that_wait(house: House) -> None:
