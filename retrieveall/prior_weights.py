@@ -15,7 +15,7 @@ from retrieveall.prior import PriorWeights, SpanPrior, learn_prior
 from retrieveall.retrieval import LanguageIndex, corpus_parts, read_manifest
 from retrieveall.workspace import Workspace
 
-FORMAT_VERSION: Final = 2  # raised where files or learning change
+FORMAT_VERSION: Final = 3  # raised where files or learning change
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +86,11 @@ def kept_prior(workspace: Workspace, language: str, digest: str, index: Language
 
 
 def _pack(weights: PriorWeights) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    tables = {"start": weights.start, "go": weights.go, "label": weights.label}
-    return {name: table.contiguous() for name, table in tables.items()}, {"labels": list(weights.labels)}
+    tables = {"table": weights.table, "transitions": weights.transitions}
+    return tables, {"labels": list(weights.labels)}
 
 
 def _unpack(tensors: Mapping[str, torch.Tensor], manifest: Mapping[str, Any]) -> PriorWeights:
     return PriorWeights(
-        labels=tuple(manifest["labels"]),
-        start=tensors["start"],
-        go=tensors["go"],
-        label=tensors["label"],
+        labels=tuple(manifest["labels"]), table=tensors["table"], transitions=tensors["transitions"]
     )

@@ -105,56 +105,28 @@ class ContextExample:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class UnitScores:
-    """What the prior says of a sentence of U units: parts of log-odds that add up (see `retrieveall.prior`).
+    """What the prior says of a sentence of U units: a linear-chain CRF's scores (see `retrieveall.prior`).
 
-    With L labels, for mentions of units s to before e:
-
-    - one starts at u, where none is under way: ``start[u]``;
-    - it goes on to unit e: ``go[e] + go_first[s] + go_length[e - s - 1]``, the last length for longer ones;
-    - its labels: ``opens[s] + closes[e - 1] + (inside[e] - inside[s]) + (pairs[e] - pairs[s + 1])
-      + around + length[e - s - 1]``, of which softmax makes probabilities.
+    With L labels there are T = 1 + 2 L tags: 0 is outside, 1 + 2 l the first unit of a mention of label l,
+    2 + 2 l another unit of it. The probability of a sentence's tags is in proportion to the exponential of
+    all their scores and transitions.
 
     Attributes:
         weight: The power to which the probabilities count.
         labels: L labels.
-        start: ``(U,)``.
-        go: ``(U,)``.
-        go_first: ``(U,)``.
-        go_length: ``(lengths,)``.
-        opens: ``(U, L)``.
-        closes: ``(U, L)``.
-        inside: Sums up to before each unit ``(U + 1, L)``.
-        pairs: The same of each unit with the one before ``(U + 1, L)``.
-        around: ``(L,)``.
-        length: ``(lengths, L)``.
+        tags: Score of each tag at each unit ``(U, T)``.
+        transitions: Score of each tag before each tag, and of the sentence's start before it
+            ``(T + 1, T)``.
     """
 
     weight: float
     labels: tuple[str, ...]
-    start: Floats
-    go: Floats
-    go_first: Floats
-    go_length: Floats
-    opens: Floats
-    closes: Floats
-    inside: Floats
-    pairs: Floats
-    around: Floats
-    length: Floats
+    tags: Floats
+    transitions: Floats
 
     def part(self, first_unit: int, end_unit: int) -> UnitScores:
         """Returns the scores of some units in a row, as a text is cut into windows."""
-        units, sums = slice(first_unit, end_unit), slice(first_unit, end_unit + 1)
-        return replace(
-            self,
-            start=self.start[units],
-            go=self.go[units],
-            go_first=self.go_first[units],
-            opens=self.opens[units],
-            closes=self.closes[units],
-            inside=self.inside[sums],
-            pairs=self.pairs[sums],
-        )
+        return replace(self, tags=self.tags[first_unit:end_unit])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

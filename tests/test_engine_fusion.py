@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,22 +25,16 @@ from tests.models import LABELS, tiny_tokenizer
 def random_scores(units: int, labels: tuple[str, ...], *, seed: int = 0, weight: float = 1.0) -> UnitScores:
     draw = np.random.default_rng(seed).standard_normal
 
-    def floats(*shape: int) -> np.ndarray:
-        return draw(shape).astype(np.float32)
-
+    tags = 1 + 2 * len(labels)
+    transitions = draw((tags + 1, tags)).astype(np.float32)
+    for inside in range(2, tags, 2):
+        others = [tag for tag in range(tags + 1) if tag not in (inside - 1, inside)]
+        transitions[others, inside] = -1e4
     return UnitScores(
         weight=weight,
         labels=labels,
-        start=floats(units),
-        go=floats(units),
-        go_first=floats(units),
-        go_length=floats(6),
-        opens=floats(units, len(labels)),
-        closes=floats(units, len(labels)),
-        inside=floats(units + 1, len(labels)),
-        pairs=floats(units + 1, len(labels)),
-        around=floats(len(labels)),
-        length=floats(6, len(labels)),
+        tags=draw((units, tags)).astype(np.float32),
+        transitions=transitions,
     )
 
 
@@ -76,38 +71,45 @@ def test_the_chances_of_all_lines_sum_to_one(words: list[str], labels: tuple[str
     assert sum(chance for chance, _ in lines(automaton, view)) == pytest.approx(1.0, abs=1e-2)
 
 
-def test_a_line_has_the_chance_of_its_decisions(monkeypatch: pytest.MonkeyPatch) -> None:
+Mentions = tuple[tuple[int, int, str], ...]
+
+
+def chances_of_tags(scores: UnitScores) -> dict[Mentions, float]:
+    """The CRF's probability of each list of mentions, by counting all tags: first and end unit, and label."""
+    weights: dict[Mentions, float] = {}
+    units, tags = scores.tags.shape
+    for line in itertools.product(range(tags), repeat=units):
+        before = (tags, *line[:-1])
+        score = sum(scores.transitions[a, b] for a, b in zip(before, line, strict=True))
+        score += sum(scores.tags[unit, tag] for unit, tag in enumerate(line))
+        firsts = [unit for unit, tag in enumerate(line) if tag % 2]
+        ends = [next((e for e in range(f + 1, units) if line[e] != line[f] + 1), units) for f in firsts]
+        mentions = tuple(
+            (first, end, scores.labels[line[first] // 2]) for first, end in zip(firsts, ends, strict=True)
+        )
+        weights[mentions] = weights.get(mentions, 0.0) + math.exp(score)
+    total = sum(weights.values())
+    return {mentions: weight / total for mentions, weight in weights.items()}
+
+
+@pytest.mark.parametrize("text", ["in New York", "Zoë", "New York York !"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_line_has_the_chance_of_its_tags(monkeypatch: pytest.MonkeyPatch, text: str, seed: int) -> None:
     monkeypatch.setattr(fusion, "_LEAST", 1e-12)
-    codec = PromptCodec(tiny_tokenizer())
-    encoded = codec.text("in New York")
-    labels = ("LOC", "PER")
-    scores = random_scores(3, labels, seed=4)
-    automaton = TagLineAutomaton(
-        encoded, label_grammar(labels, tuple(map(codec.label, labels))), codec.end_id
-    )
-    chances = {
-        tuple((s.start_char, s.end_char, s.label) for s in line.spans()): chance
-        for chance, line in lines(automaton, PriorView(scores))
-    }
-
-    def share(odds: float) -> float:
-        return 1 / (1 + math.exp(-odds))
-
-    start = [share(float(odds)) for odds in scores.start]
-    go_on = share(float(scores.go[2] + scores.go_first[1] + scores.go_length[0]))
-    logits = (
-        scores.opens[1]
-        + scores.closes[2]
-        + scores.inside[3]
-        - scores.inside[1]
-        + scores.pairs[3]
-        - scores.pairs[2]
-        + scores.around
-        + scores.length[1]
-    )
-    place = float(np.exp(logits[0]) / np.exp(logits).sum())
-    assert chances[()] == pytest.approx((1 - start[0]) * (1 - start[1]) * (1 - start[2]), rel=1e-4)
-    assert chances[((3, 11, "LOC"),)] == pytest.approx((1 - start[0]) * start[1] * go_on * place, rel=1e-4)
+    codec, labels = PromptCodec(tiny_tokenizer()), ("LOC", "PER")
+    encoded = codec.text(text)
+    scores = random_scores(len(encoded.units), labels, seed=seed)
+    chances: dict[Mentions, float] = {}
+    for chance, line in lines(line_of(codec, encoded, labels), PriorView(scores)):
+        spans = line.spans()
+        places = [encoded.unit_range(span.start_char, span.end_char) for span in spans]
+        mentions = tuple((*place, span.label) for place, span in zip(places, spans, strict=True) if place)
+        chances[mentions] = chances.get(mentions, 0.0) + chance
+    expected = chances_of_tags(scores)
+    if "York York" in text:  # mentions that read alike share one line
+        shown: list[Mentions] = [(), ((0, 1, "LOC"),)]
+        expected, chances = ({key: one[key] for key in shown} for one in (expected, chances))
+    assert chances == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
 def test_labels_that_the_prior_does_not_know_are_left_to_the_model() -> None:
@@ -133,26 +135,12 @@ TEXT = "Anna Lee saw Paris and Boris"
 
 def strong(world: World, weight: float) -> UnitScores:
     """Anna Lee is a PER for sure, and Boris; nothing else is anything."""
-    units = len(world.codec.text(TEXT).units)
-    zero = np.zeros((units, len(LABELS)), np.float32)
-    label = np.array([9.0 if name == "PER" else -9.0 for name in LABELS], np.float32)
-    start, go = np.full(units, -9, np.float32), np.full(units, -9, np.float32)
-    start[[0, units - 1]], go[1] = 9, 9
-    sums = np.zeros((units + 1, len(LABELS)), np.float32)
-    return UnitScores(
-        weight=weight,
-        labels=LABELS,
-        start=start,
-        go=go,
-        go_first=np.zeros(units, np.float32),
-        go_length=np.zeros(6, np.float32),
-        opens=zero,
-        closes=zero,
-        inside=sums,
-        pairs=sums,
-        around=label,
-        length=np.zeros((6, len(LABELS)), np.float32),
-    )
+    units, person = len(world.codec.text(TEXT).units), 1 + 2 * LABELS.index("PER")
+    tags = np.full((units, 1 + 2 * len(LABELS)), -9.0, np.float32)
+    tags[:, 0] = 0.0
+    tags[[0, units - 1], person] = tags[1, person + 1] = 9.0
+    transitions = np.zeros((tags.shape[1] + 1, tags.shape[1]), np.float32)
+    return UnitScores(weight=weight, labels=LABELS, tags=tags, transitions=transitions)
 
 
 def test_a_strong_prior_decides_and_one_without_weight_does_not(world: World) -> None:

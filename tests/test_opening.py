@@ -135,7 +135,7 @@ def test_the_prior_counts_as_the_card_says_unless_it_is_told(
     assert prior_of(workspace, OpenOptions(prior=False), weighted) is None
     said, alone = (prior_of(workspace, OpenOptions(examples=shown), weighted) for shown in (True, False))
     assert said is not None and alone is not None
-    assert said.weight == 2.0 and said.labels and len(said.start) == 5
+    assert said.weight == 2.0 and said.labels and len(said.tags) == 5
     monkeypatch.setenv("RETRIEVEALL_RETRIEVAL_PRIOR_WEIGHT", "0.5")
     set_to = prior_of(workspace, OpenOptions(), plain)
     assert set_to is not None and set_to.weight == 0.5

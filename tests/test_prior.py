@@ -1,7 +1,8 @@
-"""The prior learns the decisions of tag lines; a sentence's scores add up to what it learned."""
+"""The prior learns the tags of units; a sentence's scores add up to what it learned."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieveall.engine.chain import Chain
 from retrieveall.errors import InputError
-from retrieveall.prior import PriorWeights, SpanPrior, learn_prior, learning, with_told
+from retrieveall.prior import PriorWeights, SpanPrior, crf, learn_prior, learning, with_told
 from retrieveall.prior.features import shape_of, unit_features
-from retrieveall.prior.model import LENGTHS, SCALE, rows_of
-from retrieveall.regression import regression
+from retrieveall.prior.model import rows_of, unit_rows
 from retrieveall.text.units import split_units
 from retrieveall.types import EntityExample, Span, UnitScores
 from tests.annotated import annotated
@@ -34,38 +35,24 @@ def prior() -> SpanPrior:
     return SpanPrior(learn_prior(TAGGED), weight=1.0)
 
 
-def label_logits(scores: UnitScores, first: int, end: int) -> np.ndarray:
-    """As `UnitScores` says."""
-    total: np.ndarray = (
-        scores.opens[first]
-        + scores.closes[end - 1]
-        + (scores.inside[end] - scores.inside[first])
-        + (scores.pairs[end] - scores.pairs[first + 1])
-        + scores.around
-        + scores.length[min(end - first, LENGTHS) - 1]
-    )
-    return total
-
-
 def spans(scores: UnitScores, text: str) -> list[tuple[str, str]]:
-    """What the prior alone would tag."""
-    units, found, unit = split_units(text), [], 0
-    while unit < len(units):
-        if scores.start[unit] <= 0:
+    """What the prior alone would tag, one decision after the other."""
+    units, chain = split_units(text), Chain(scores)
+    found: list[tuple[str, str]] = []
+    unit, tag = 0, chain.start
+    while True:
+        starts, none = chain.starts(unit, tag)
+        if not len(starts) or none > starts.max():
+            return found
+        first = unit + int(starts.argmax())
+        before, unit = (tag if first == unit else 0), first + 1
+        goes_on, ends = chain.ends(first, before, unit)
+        while goes_on > 0.5:
             unit += 1
-            continue
-        end = unit + 1
-        while end < len(units) and goes_on(scores, unit, end) > 0:
-            end += 1
-        label = scores.labels[int(label_logits(scores, unit, end).argmax())]
-        found.append((text[units[unit].start_char : units[end - 1].end_char], label))
-        unit = end
-    return found
-
-
-def goes_on(scores: UnitScores, first: int, unit: int) -> float:
-    length = min(unit - first, LENGTHS)
-    return float(scores.go[unit] + scores.go_first[first] + scores.go_length[length - 1])
+            goes_on, ends = chain.ends(first, before, unit)
+        label = scores.labels[int(ends.argmax())]
+        found.append((text[units[first].start_char : units[unit - 1].end_char], label))
+        tag = chain.tag_of(label, unit - first)
 
 
 def test_new_sentences_with_known_words_and_new_names(prior: SpanPrior) -> None:
@@ -81,8 +68,8 @@ def test_the_same_sentences_give_the_same_weights(prior: SpanPrior) -> None:
     torch.manual_seed(5)
     again = learn_prior(TAGGED)
     assert again.labels == ("LOC", "PER")
-    for name in ("start", "go", "label"):
-        assert torch.equal(getattr(again, name), getattr(prior.weights, name))
+    assert torch.equal(again.table, prior.weights.table)
+    assert torch.equal(again.transitions, prior.weights.transitions)
 
 
 def test_nothing_to_learn_from_is_said() -> None:
@@ -92,7 +79,7 @@ def test_nothing_to_learn_from_is_said() -> None:
 
 def test_mentions_that_are_no_runs_of_units_are_passed_over(prior: SpanPrior) -> None:
     half = annotated("[Berlin](LOC)er Luft")
-    assert half.entities and torch.equal(learn_prior([*TAGGED]).label, prior.weights.label)
+    assert half.entities and prior.weights.labels == ("LOC", "PER")
     assert learn_prior([half, *TAGGED]).labels == ("LOC", "PER")
 
 
@@ -108,63 +95,36 @@ def test_one_label_alone(prior: SpanPrior) -> None:
 def test_a_sentence_has_the_same_scores_among_others(prior: SpanPrior, texts: list[str]) -> None:
     for text, together in zip(texts, prior.score(texts), strict=True):
         alone = prior.score([text])[0]
-        for name in ("start", "go", "go_first", "opens", "closes", "inside", "pairs", "around"):
-            np.testing.assert_allclose(getattr(together, name), getattr(alone, name), atol=1e-4)
-        assert len(alone.start) == len(split_units(text)) == len(alone.inside) - 1
+        np.testing.assert_allclose(together.tags, alone.tags, atol=1e-4)
+        assert alone.tags.shape == (len(split_units(text)), 5)
 
 
 @settings(max_examples=60, deadline=None)
-@given(text=TEXTS, data=st.data())
-def test_scores_add_up_to_what_was_learned(text: str, data: st.DataObject) -> None:
-    """The features of a decision in learning are those whose sums scoring gives, for any weights."""
+@given(text=TEXTS)
+def test_scores_add_up_to_what_was_learned(text: str) -> None:
+    """The features of a unit in learning are those whose sums scoring gives, for any weights."""
     units = split_units(text)
-    if not units:
-        return
-    first = data.draw(st.integers(0, len(units) - 1))
-    end = data.draw(st.integers(first + 1, len(units)))
-    generator = torch.Generator().manual_seed(3)
-    weights = PriorWeights(
-        labels=("LOC", "PER"),
-        start=torch.randn(512, 1, generator=generator),
-        go=torch.randn(512, 1, generator=generator),
-        label=torch.randn(512, 2, generator=generator),
-    )
-    scores = SpanPrior(weights, weight=1.0).score([text])[0]
-    seen = unit_features([text], [units])
-    heads = {name: learning._Decisions(512) for name in ("start", "go", "label")}
-    learning._collect(heads, seen, [[(first, end, "PER")]], weights.labels)
-
-    def learned(head: str) -> list[np.ndarray]:
-        """The sums of each decision's rows, and its class."""
-        (features,), (counts,) = heads[head]._features, heads[head]._counts
-        table = getattr(weights, head).numpy() / SCALE
-        return [table[rows].sum(axis=0) for rows in np.split(features, np.cumsum(counts)[:-1])]
-
-    outside = [unit for unit in range(len(units)) if not first < unit < end]
-    np.testing.assert_allclose(
-        [float(one[0]) for one in learned("start")], scores.start[outside], rtol=1e-4, atol=1e-4
-    )
-    assert heads["start"]._classes[0].tolist() == [int(unit == first) for unit in outside]
-    asked = [unit for unit in range(first + 1, end + 1) if unit < len(units)]
-    if asked:
-        np.testing.assert_allclose(
-            [float(one[0]) for one in learned("go")],
-            [goes_on(scores, first, unit) for unit in asked],
-            rtol=1e-4,
-            atol=1e-4,
-        )
-        assert heads["go"]._classes[0].tolist() == [int(unit < end) for unit in asked]
-    np.testing.assert_allclose(learned("label")[0], label_logits(scores, first, end), rtol=1e-4, atol=1e-4)
+    table = torch.randn(512, 5, generator=torch.Generator().manual_seed(3))
+    weights = PriorWeights(labels=("LOC", "PER"), table=table, transitions=torch.zeros(6, 5))
+    rows, counts = unit_rows(unit_features([text], [units]), 512)
+    learned = [table.numpy()[some].sum(axis=0) for some in np.split(rows, np.cumsum(counts)[:-1])]
+    (scores,) = SpanPrior(weights, weight=1.0).score([text])
+    assert len(counts) == len(units) == len(scores.tags)
+    if units:
+        np.testing.assert_allclose(scores.tags, learned, rtol=1e-4, atol=1e-3)
 
 
 def test_a_part_is_what_stands_there(prior: SpanPrior) -> None:
-    text = "yesterday Anna left Oslo ."
-    whole = prior.score([text])[0]
+    whole = prior.score(["yesterday Anna left Oslo ."])[0]
     part = whole.part(1, 4)
-    assert len(part.start) == 3 and len(part.inside) == 4
-    np.testing.assert_allclose(label_logits(part, 0, 1), label_logits(whole, 1, 2))
-    np.testing.assert_allclose(label_logits(part, 2, 3), label_logits(whole, 3, 4))
-    assert goes_on(part, 0, 1) == goes_on(whole, 1, 2)
+    np.testing.assert_array_equal(part.tags, whole.tags[1:4])
+    assert part.transitions is whole.transitions
+
+
+def test_inside_follows_its_own_label_alone(prior: SpanPrior) -> None:
+    moves = prior.weights.transitions
+    allowed = {(before, after) for before, after in (moves > -100).nonzero().tolist() if after in (2, 4)}
+    assert allowed == {(1, 2), (2, 2), (3, 4), (4, 4)}
 
 
 def test_long_corpora_are_learned_from_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +175,8 @@ def test_of_taught_mentions_the_longest_counts(prior: SpanPrior) -> None:
     both = [taught("Anna", "PER"), taught("Anna Kar", "LOC"), taught("ird", "LOC"), taught("left", "DATE")]
     told = with_told(plain, text, both)
     assert ("Anna Kar", "LOC") in spans(told, text) and ("Anna", "PER") not in spans(told, text)
-    assert told.start[1] == plain.start[1]  # a mention that is no run of units changes nothing
+    assert told.tags[1].tolist() == plain.tags[1].tolist()  # no run of units: changes nothing
+    assert (told.tags[4] > plain.tags[4])[[1, 3]].all()  # of a label that is unknown the place counts
 
 
 def test_examples_that_were_not_taught_say_nothing_more(prior: SpanPrior) -> None:
@@ -223,17 +184,47 @@ def test_examples_that_were_not_taught_say_nothing_more(prior: SpanPrior) -> Non
     assert with_told(plain, "Anna left .", [EntityExample(mention="Anna", label="LOC")]) is plain
 
 
-def test_few_decisions_are_learned_from_in_small_steps_and_many_in_larger_ones() -> None:
-    sizes = [learning.step_examples(count) for count in (0, 800, 40_000, 10_000_000)]
-    assert sizes == [16, 16, 40, 64]
+def random_chain(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scores, transitions and tags of some sentences with two labels; inside may follow its own alone."""
+    generator = torch.Generator().manual_seed(sum(lengths))
+    forbidden = learning._forbidden(2)
+    moves = torch.randn(6, 5, generator=generator, dtype=torch.float64).masked_fill(forbidden, crf.NEVER)
+    scores = torch.randn(sum(lengths), 5, generator=generator, dtype=torch.float64)
+    return scores, moves, torch.randint(0, 2, (sum(lengths),), generator=generator)
 
 
-def test_the_more_cautious_the_less_is_believed_of_what_was_seen_once() -> None:
-    features, classes = torch.tensor([0] * 20 + [1]), torch.tensor([1] * 21)
-    counts, scale = np.ones(21, np.int64), torch.ones(21, 1)
-    bold, cautious = (
-        regression(features, counts, classes, scale, shape=(2, 2), epochs=3, step_examples=4, caution=caution)
-        for caution in (0.0, 1.0)
-    )
-    often, once = (cautious[:, 1] / bold[:, 1]).tolist()
-    assert 0 < once < often < 1
+@pytest.mark.parametrize("lengths", [[1], [4], [3, 1, 5]])
+def test_the_gradient_is_that_of_the_likelihood(lengths: list[int]) -> None:
+    """Against automatic differentiation of the log-likelihood, all tags of each sentence counted."""
+    scores, moves, tags = random_chain(lengths)
+    scores.requires_grad_()
+    moves.requires_grad_()
+    loss, first = torch.zeros((), dtype=torch.float64), 0
+    for length in lengths:
+        own, right = scores[first : first + length], tags[first : first + length].tolist()
+
+        def of(line: Sequence[int], own: torch.Tensor = own) -> torch.Tensor:
+            before = [5, *line[:-1]]
+            return own[range(len(line)), list(line)].sum() + moves[before, list(line)].sum()
+
+        every = [of(line) for line in itertools.product(range(5), repeat=length)]
+        loss, first = loss + torch.logsumexp(torch.stack(every), 0) - of(right), first + length
+    by_scores, by_moves = torch.autograd.grad(loss, (scores, moves))
+
+    counts = np.array(lengths)
+    shares, sums = crf.expected(scores.detach().float(), counts, moves.detach().float())
+    shares[torch.arange(len(tags)), tags] -= 1.0
+    torch.testing.assert_close(shares, by_scores.float(), atol=1e-4, rtol=1e-4)
+    found = sums - crf.observed(tags, counts, 5)
+    torch.testing.assert_close(found, by_moves.float(), atol=1e-4, rtol=1e-4)
+
+
+def test_few_units_are_passed_over_more_often_and_in_smaller_steps() -> None:
+    assert [crf.passes_over(units) for units in (0, 900, 10_000, 400_000)] == [20, 20, 10, 6]
+    assert [crf.step_units(units) for units in (0, 900, 40_000, 400_000)] == [16, 16, 40, 64]
+
+
+def test_tables_of_many_labels_have_fewer_rows() -> None:
+    sizes = [learning.rows_for(units, tags) for units, tags in ((10, 7), (9_000, 7), (400_000, 7))]
+    assert sizes == [1 << 14, 1 << 18, 1 << 20]
+    assert learning.rows_for(400_000, 37) == 1 << 18

@@ -73,7 +73,7 @@ def test_it_is_learned_once_and_then_read(workspace: Workspace, learned: list[st
     assert len(learned) == len(names(workspace)) == 2
     assert (again["en"].prior.weight, again["es"].prior.weight) == (0.5, 2.0)
     assert again["en"].prior.weights.labels == ("LOC", "PER")
-    for name in ("start", "go", "label"):
+    for name in ("table", "transitions"):
         one, other = (getattr(some["en"].prior.weights, name) for some in (first, again))
         assert torch.equal(one, other)
 

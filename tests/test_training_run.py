@@ -132,24 +132,12 @@ def test_an_adapter_of_several_languages_is_measured_on_each_and_on_all(base: st
 
 def said(sentence: Sentence, *, right: bool) -> UnitScores:
     """A prior that is sure of the sentence's mention, or sure that there is none."""
-    units = len(sentence.tokens)
-    start, nothing = np.full(units, -9, np.float32), np.zeros(units, np.float32)
+    tags = np.zeros((len(sentence.tokens), 1 + 2 * len(LABELS)), np.float32)
+    tags[:, 1:] = -9.0
     first = [token.start_char for token in sentence.tokens].index(sentence.entities[0].start_char)
-    start[first] = 9 if right else -9
-    return UnitScores(
-        weight=1.0,
-        labels=LABELS,
-        start=start,
-        go=np.full(units, -9, np.float32),
-        go_first=nothing,
-        go_length=np.zeros(6, np.float32),
-        opens=np.zeros((units, 2), np.float32),
-        closes=np.zeros((units, 2), np.float32),
-        inside=np.zeros((units + 1, 2), np.float32),
-        pairs=np.zeros((units + 1, 2), np.float32),
-        around=np.array([-9.0, 9.0], np.float32),  # PER
-        length=np.zeros((6, 2), np.float32),
-    )
+    tags[first, 1 + 2 * LABELS.index("PER")] = 9.0 if right else -9.0
+    transitions = np.zeros((tags.shape[1] + 1, tags.shape[1]), np.float32)
+    return UnitScores(weight=1.0, labels=LABELS, tags=tags, transitions=transitions)
 
 
 def with_prior(count: int, *, right: bool) -> SplitInput:

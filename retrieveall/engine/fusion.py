@@ -15,12 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from retrieveall.engine.automaton import NOWHERE, LabelGrammar, Reading, TagLineAutomaton
+from retrieveall.engine.chain import Chain
 from retrieveall.types import UnitScores
 
 _LEAST = 1e-5  # the prior never rules anything out
+_OUTSIDE = 0  # the tag
 
 
 class PriorView:
@@ -35,9 +35,8 @@ class PriorView:
 
     def __init__(self, scores: UnitScores) -> None:
         self.weight = scores.weight
-        self._scores = scores
-        self._starts: list[float] = _sigmoid(scores.start).tolist()
-        self._labels: dict[tuple[int, int], dict[str, float]] = {}
+        self._chain = Chain(scores)
+        self._ends: dict[tuple[int, int, int], tuple[float, dict[str, float]]] = {}
 
     def logprobs(self, automaton: TagLineAutomaton) -> list[float]:
         """Returns weight · ln p_prior for each of the automaton's allowed tokens, in their order."""
@@ -50,78 +49,57 @@ class PriorView:
             else:
                 self._between(automaton, reading, chances)
         total = sum(chances.values()) or 1.0
-        weight = self._scores.weight
-        return [weight * math.log(max(chance / total, _LEAST)) for chance in chances.values()]
+        return [self.weight * math.log(max(chance / total, _LEAST)) for chance in chances.values()]
 
     def _between(self, automaton: TagLineAutomaton, reading: Reading, chances: dict[int, float]) -> None:
-        tokens, none_yet = automaton.tokens, 1.0
-        for unit in range(reading.cursor, len(self._starts)):
-            starts = self._starts[unit]
-            chances[tokens.ids[tokens.first_token[unit]]] += none_yet * starts
-            none_yet *= 1.0 - starts
-        chances[automaton.end_id] += none_yet
+        tokens = automaton.tokens
+        starts, none = self._chain.starts(reading.cursor, self._tag_before(reading, reading.cursor))
+        for unit, chance in enumerate(starts.tolist(), start=reading.cursor):
+            chances[tokens.ids[tokens.first_token[unit]]] += chance
+        chances[automaton.end_id] += none
 
     def _in_mention(self, automaton: TagLineAutomaton, reading: Reading, chances: dict[int, float]) -> None:
         tokens, place = automaton.tokens, reading.position
-        end_unit = tokens.unit[place] + 1
-        goes_on = self._goes_on(reading.first_unit, end_unit) if tokens.is_last[place] else 1.0
+        if not tokens.is_last[place]:
+            chances[tokens.ids[place + 1]] += 1.0
+            return
+        goes_on, of_label = self._ends_of(automaton, reading)
         if place + 1 < len(tokens.ids):
             chances[tokens.ids[place + 1]] += goes_on
-        if tokens.is_last[place]:
-            self._markers(automaton.grammar, 0, reading.first_unit, end_unit, 1.0 - goes_on, chances)
+        _share(automaton.grammar, 0, of_label, 1.0 - goes_on, chances)
 
     def _in_marker(self, automaton: TagLineAutomaton, reading: Reading, chances: dict[int, float]) -> None:
+        _, of_label = self._ends_of(automaton, reading)
+        _share(automaton.grammar, reading.node, of_label, 1.0, chances)
+
+    def _ends_of(self, automaton: TagLineAutomaton, reading: Reading) -> tuple[float, dict[str, float]]:
+        """The chance that the reading's mention goes on behind its last unit, and of each label if not."""
         end_unit = automaton.tokens.unit[reading.position] + 1
-        self._markers(automaton.grammar, reading.node, reading.first_unit, end_unit, 1.0, chances)
+        before = self._tag_before(reading, reading.first_unit)
+        mention = reading.first_unit, before, end_unit
+        if mention not in self._ends:
+            goes_on, shares_L = self._chain.ends(*mention)
+            self._ends[mention] = goes_on, dict(zip(self._chain.labels, shares_L.tolist(), strict=True))
+        return self._ends[mention]
 
-    def _markers(
-        self,
-        grammar: LabelGrammar,
-        node: int,
-        first_unit: int,
-        end_unit: int,
-        chance: float,
-        chances: dict[int, float],
-    ) -> None:
-        """Shares a chance among the tokens that follow a node of the markers' tree."""
-        children = grammar.children[node]
-        if len(children) == 1:
-            chances[next(iter(children))] += chance
-            return
-        of_label = self._label_chances(first_unit, end_unit)
-        for token, child in children.items():
-            chances[token] += chance * sum(
-                of_label.get(label, 0.0) for label in _labels_under(grammar, child)
-            )
+    def _tag_before(self, reading: Reading, unit: int) -> int:
+        """The tag of the unit before one that stands behind all of a reading's finished mentions."""
+        last = reading.found
+        if unit == 0:
+            return self._chain.start
+        if last is None or last.end_unit < unit:
+            return _OUTSIDE
+        return self._chain.tag_of(last.label, last.end_unit - last.first_unit)
 
-    def _goes_on(self, first_unit: int, unit: int) -> float:
-        """The chance that a mention from `first_unit` to before `unit` goes on to it."""
-        scores = self._scores
-        if unit >= len(scores.go):
-            return 0.0
-        length = min(unit - first_unit, len(scores.go_length))
-        odds = scores.go[unit] + scores.go_first[first_unit] + scores.go_length[length - 1]
-        return float(_sigmoid(odds))
 
-    def _label_chances(self, first_unit: int, end_unit: int) -> dict[str, float]:
-        """The chance of each label of a mention."""
-        span = first_unit, end_unit
-        if span not in self._labels:
-            scores = self._scores
-            length = min(end_unit - first_unit, len(scores.length))
-            logits_L = (
-                scores.opens[first_unit]
-                + scores.closes[end_unit - 1]
-                + scores.inside[end_unit]
-                - scores.inside[first_unit]
-                + scores.pairs[end_unit]
-                - scores.pairs[first_unit + 1]
-                + scores.around
-                + scores.length[length - 1]
-            )
-            shares_L = np.exp(logits_L - logits_L.max())
-            self._labels[span] = dict(zip(scores.labels, (shares_L / shares_L.sum()).tolist(), strict=True))
-        return self._labels[span]
+def _share(
+    grammar: LabelGrammar, node: int, of_label: dict[str, float], chance: float, chances: dict[int, float]
+) -> None:
+    """Shares a chance among the tokens that follow a node of the markers' tree."""
+    children = grammar.children[node]
+    for token, child in children.items():
+        among = sum(of_label.get(label, 0.0) for label in _labels_under(grammar, child))
+        chances[token] += chance * (1.0 if len(children) == 1 else among)
 
 
 def _labels_under(grammar: LabelGrammar, node: int) -> Sequence[str]:
@@ -129,8 +107,3 @@ def _labels_under(grammar: LabelGrammar, node: int) -> Sequence[str]:
     if label is not None:
         return (label,)
     return [label for child in grammar.children[node].values() for label in _labels_under(grammar, child)]
-
-
-def _sigmoid(odds: np.ndarray) -> np.ndarray:
-    shares: np.ndarray = 1.0 / (1.0 + np.exp(-odds.astype(np.float64)))
-    return shares

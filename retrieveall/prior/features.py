@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieveall.embedding.hashing import U64, hashed_ngrams, rehashed, text_batches
-from retrieveall.regression import Counts, ranges
+from retrieveall.hashed_table import Counts, ranges
 from retrieveall.types import Span
 
 _LENGTHS = (1, 2, 3, 4, 5)
@@ -47,15 +47,15 @@ class UnitFeatures:
         full: Letters up to five in a row, the word with and without capitals, its shape, and with the shape
             whether the unit stands inside a written word.
         brief: The word without capitals, and its shape in the same way.
-        word: The word without capitals.
         pair: The word and the one before it.
+        whole: What `brief` has of the units of each of S sentences, each feature once.
     """
 
     sentence: Places
     full: Bags
     brief: Bags
-    word: Bags
     pair: Bags
+    whole: Bags
 
 
 def unit_features(texts: Sequence[str], units: Sequence[Sequence[Span]]) -> UnitFeatures:
@@ -76,12 +76,13 @@ def unit_features(texts: Sequence[str], units: Sequence[Sequence[Span]]) -> Unit
     cased = rehashed(_hash_of(words), _CASED)
     joins = [join for text, some in zip(texts, units, strict=True) for join in _joins(text, some)]
     shapes = _hash_of([shape_of(word) + join for word, join in zip(words, joins, strict=True)])
+    brief = _plain(np.stack([whole, shapes], axis=1))
     return UnitFeatures(
         sentence=sentence,
         full=_joined(letters, letter_counts, np.stack([whole, cased, shapes], axis=1)),
-        brief=_plain(np.stack([whole, shapes], axis=1)),
-        word=_plain(whole[:, None]),
+        brief=brief,
         pair=_plain(_pairs(whole, sentence)[:, None]),
+        whole=_each_once(brief, sentence, len(texts)),
     )
 
 
@@ -151,6 +152,16 @@ def _pairs(whole: U64, sentence: Places) -> U64:
 
 def _plain(hashes_UF: NDArray[np.uint64]) -> Bags:
     return Bags(hashes_UF.reshape(-1), np.full(len(hashes_UF), hashes_UF.shape[1], np.int64))
+
+
+def _each_once(bags: Bags, sentence: Places, sentences: int) -> Bags:
+    """Returns one bag for each of S sentences, with the features of its units, each once."""
+    of = np.repeat(sentence, bags.counts)
+    order = np.lexsort((bags.hashes, of))
+    hashes, of = bags.hashes[order], of[order]
+    is_new = np.ones(len(of), bool)
+    is_new[1:] = (hashes[1:] != hashes[:-1]) | (of[1:] != of[:-1])
+    return Bags(hashes[is_new], np.bincount(of[is_new], minlength=sentences))
 
 
 def _joined(hashes: U64, counts: Counts, more_UF: NDArray[np.uint64]) -> Bags:

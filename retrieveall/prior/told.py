@@ -1,7 +1,7 @@
 """A taught mention that stands in a sentence speaks in the prior, too.
 
 The prior learned from the training sentences alone, and where it is sure it would outvote what a user taught.
-So a taught mention's place and label get so much in log-odds. Source: own choice.
+So a taught mention's tags get so much in log-odds. Source: own choice.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from retrieveall.text.mentions import occurrences
 from retrieveall.text.units import split_units, unit_borders
 from retrieveall.types import EntityExample, UnitScores
 
 TOLD_ODDS = 4.0
-"""Natural log-odds for a taught mention where its surface stands, on top of what was learned."""
+"""Natural log-odds for each tag of a taught mention where its surface stands, on top of what was learned."""
 
 
 def with_told(scores: UnitScores, text: str, examples: Sequence[EntityExample]) -> UnitScores:
@@ -23,23 +25,23 @@ def with_told(scores: UnitScores, text: str, examples: Sequence[EntityExample]) 
     Args:
         scores: Of the sentence.
         text: The sentence.
-        examples: Strongest first; those that were not taught are passed over.
+        examples: Strongest first; those that were not taught are passed over. Of a label that the prior
+            does not know only the place counts.
     """
     told = sorted((one for one in examples if one.taught), key=lambda one: -len(one.mention))
     if not told:
         return scores
     firsts, ends = unit_borders(split_units(text))
-    start, go, opens = scores.start.copy(), scores.go.copy(), scores.opens.copy()
+    tags = scores.tags.copy()
     taken: set[int] = set()
     for example in told:
+        of = [place for place, label in enumerate(scores.labels) if label == example.label]
+        begins = 1 + 2 * np.array(of or range(len(scores.labels)))
         for at in occurrences(text, example.mention):
             first, end = firsts.get(at), ends.get(at + len(example.mention))
             if first is not None and end is not None and taken.isdisjoint(range(first, end)):
                 taken.update(range(first, end))
-                start[first] += TOLD_ODDS
-                start[first + 1 : end] -= TOLD_ODDS
-                go[first + 1 : end] += TOLD_ODDS
-                go[end : end + 1] -= TOLD_ODDS
-                if example.label in scores.labels:
-                    opens[first, scores.labels.index(example.label)] += TOLD_ODDS
-    return replace(scores, start=start, go=go, opens=opens)
+                tags[first, begins] += TOLD_ODDS
+                tags[first + 1 : end, begins + 1] += TOLD_ODDS
+                tags[end : end + 1, begins + 1] -= TOLD_ODDS
+    return replace(scores, tags=tags)

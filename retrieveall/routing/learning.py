@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from retrieveall.corpus.limits import limited
 from retrieveall.embedding.hashing import text_batches
 from retrieveall.errors import NotFoundError
-from retrieveall.regression import Counts, regression
+from retrieveall.hashed_table import Counts
 from retrieveall.retrieval.index import LanguageIndex
 from retrieveall.routing.linear import LinearWeights, ngrams_of, scale, slots_of
+from retrieveall.routing.regression import regression
 
 MOST_OF_A_LANGUAGE = 20_000
 MOST_SENTENCES = 500_000

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from retrieveall.embedding.hashing import U64, hashed_ngrams, text_batches
 from retrieveall.embedding.protocol import Vectors
-from retrieveall.regression import Counts, summed
+from retrieveall.hashed_table import Counts, summed
 from retrieveall.routing.scorer import Floats, LanguageScores
 
 LENGTHS = (1, 2, 3, 4, 5)
