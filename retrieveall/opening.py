@@ -23,7 +23,7 @@ from retrieveall.lora.release import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
 from retrieveall.models.dtypes import default_dtype
-from retrieveall.prior import with_told
+from retrieveall.prior import mixed, with_told
 from retrieveall.prior_weights import OpenPrior, open_priors
 from retrieveall.retrieval import LanguageIndex, Retriever
 from retrieveall.route_settings import with_fitted_settings
@@ -33,7 +33,7 @@ from retrieveall.tagger import SentenceRouter, ServedAdapter, Tagger
 from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.layers import SeenTaught, TaughtLayers
 from retrieveall.taught.view import TaughtView
-from retrieveall.types import Examples
+from retrieveall.types import Examples, Shares, UnitScores
 from retrieveall.workspace import Workspace
 
 
@@ -208,17 +208,27 @@ class ReleaseRetriever:
             ServiceUnavailable: A taught example that must be seen has not arrived here.
         """
         index = self.retriever.indexes.get(language)
-        found = [Examples()] * len(texts)
-        if index is None:
-            return found
-        if self._examples:
-            found = self._find(language, index, texts, embeddings)
-        if language not in self.priors:
-            return found
-        scores = self.priors[language].prior.score(texts)
+        if index is None or not self._examples:
+            return [Examples()] * len(texts)
+        return self._find(language, index, texts, embeddings)
+
+    def with_priors(
+        self, texts: Sequence[str], shares: Sequence[Shares], found: Sequence[Examples]
+    ) -> list[Examples]:
+        """Returns examples with what the priors of each text's likely languages say, and taught mentions.
+
+        A text whose chosen language has no prior goes without.
+        """
+        said: list[list[tuple[UnitScores, float]]] = [[] for _ in texts]
+        for language, opened in self.priors.items():
+            of_text = [dict(of).get(language, 0.0) if of[0][0] in self.priors else 0.0 for of in shares]
+            places = [place for place, share in enumerate(of_text) if share]
+            scores = opened.prior.score([texts[place] for place in places])
+            for place, one in zip(places, scores, strict=True):
+                said[place].append((one, of_text[place]))
         return [
-            replace(one, prior=with_told(said, text, one.entity))
-            for text, one, said in zip(texts, found, scores, strict=True)
+            replace(one, prior=with_told(mixed(scores), text, one.entity)) if scores else one
+            for text, one, scores in zip(texts, found, said, strict=True)
         ]
 
     def _find(

@@ -17,7 +17,7 @@ from retrieveall.errors import InputError, NotFoundError, UnknownLanguageError
 from retrieveall.generation import Generated, GenerationTask, Generator
 from retrieveall.routing.router import Routed
 from retrieveall.text.sentences import check_text, split_sentences
-from retrieveall.types import Composition, Entity, Examples, Route, Span, TaggedSentence, TaggedText
+from retrieveall.types import Composition, Entity, Examples, Route, Shares, Span, TaggedSentence, TaggedText
 
 MIXTURE_ADAPTERS = 3  # RetrieveAll/LoraRetriever: a language without an adapter gets the mixture of top-3
 
@@ -42,6 +42,18 @@ class ExampleRetriever(Protocol):
             language: Whose index is searched.
             texts: N sentences.
             embeddings: Their vectors ``(N, D)`` where the router made them.
+        """
+        ...
+
+    def with_priors(
+        self, texts: Sequence[str], shares: Sequence[Shares], found: Sequence[Examples]
+    ) -> list[Examples]:
+        """Returns the examples of each text with what the priors say of it.
+
+        Args:
+            texts: S sentences of any languages.
+            shares: The likely languages of each, the chosen first.
+            found: The examples of each.
         """
         ...
 
@@ -77,6 +89,7 @@ class Composed:
     adapters: tuple[tuple[str, float], ...]
     labels: tuple[str, ...]
     index_language: str
+    shares: Shares
 
 
 class Tagger:
@@ -181,7 +194,7 @@ def retrieve_examples(
         batch = retriever.retrieve_batch(language, [texts[i] for i in places], vectors)
         for place, examples in zip(places, batch, strict=True):
             found[place] = examples
-    return found
+    return retriever.with_priors(texts, [item.shares for item in composed], found)
 
 
 def plan_documents(
@@ -236,6 +249,7 @@ def compose(route: Route, adapters: Mapping[str, ServedAdapter]) -> Composed:
         adapters=tuple((adapter.digest, 1.0 / len(chosen)) for adapter in chosen),
         labels=tuple(dict.fromkeys(label for adapter in chosen for label in adapter.labels)),
         index_language=chosen[0].language,
+        shares=route.shares or ((chosen[0].language, 1.0),),
     )
 
 

@@ -144,6 +144,9 @@ class Examples:
     prior: UnitScores | None = field(default=None, compare=False)
 
 
+Shares = tuple[tuple[str, float], ...]  # likely languages and their probabilities, the likeliest first
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
     """Which adapter a sentence goes to.
@@ -153,12 +156,14 @@ class Route:
         ranking: ``(language, score)`` best first; scores are comparable within one ranking only.
         margin: Best score minus second best; the best score itself when there is only one.
         known: False when similarity or margin says that the pool has no adapter for this input.
+        shares: Of the likely languages, the chosen first; empty where a router has no probabilities.
     """
 
     language: str
     ranking: tuple[tuple[str, float], ...]
     margin: float
     known: bool = True
+    shares: Shares = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from retrieveall import config
@@ -25,7 +26,7 @@ from retrieveall.opening import (
 )
 from retrieveall.routing import ROUTERS, RouterName, ScoringRouter
 from retrieveall.tagger import TextInput
-from retrieveall.types import TaggedSentence, UnitScores
+from retrieveall.types import Examples, TaggedSentence, UnitScores
 from retrieveall.workspace import Workspace
 from serve_apps.args import ServeArgs
 from tests.models import LABELS, save_tiny_adapter, save_tiny_base, tiny_model
@@ -139,6 +140,18 @@ def test_the_prior_counts_as_the_card_says_unless_it_is_told(
     monkeypatch.setenv("RETRIEVEALL_RETRIEVAL_PRIOR_WEIGHT", "0.5")
     set_to = prior_of(workspace, OpenOptions(), plain)
     assert set_to is not None and set_to.weight == 0.5
+
+
+def test_a_text_of_an_uncertain_language_has_the_priors_of_the_likely_ones(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVEALL_RETRIEVAL_PRIOR_WEIGHT", "1")
+    opened = read_release(workspace, OpenOptions())
+    retriever, text = open_retriever(workspace, opened), "Anna flew to Oslo."
+    shares = [(("en", 1.0),), (("de", 1.0),), (("en", 0.6), ("de", 0.4))]
+    english, german, both = (one.prior for one in retriever.with_priors([text] * 3, shares, [Examples()] * 3))
+    assert english is not None and german is not None and both is not None
+    np.testing.assert_allclose(both.tags, 0.6 * english.tags + 0.4 * german.tags, rtol=1e-3, atol=1e-3)
 
 
 def test_chosen_adapters_stand_in_for_those_of_the_release(workspace: Workspace, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from retrieveall.engine.chain import Chain
 from retrieveall.errors import InputError
-from retrieveall.prior import PriorWeights, SpanPrior, crf, learn_prior, learning, with_told
+from retrieveall.prior import PriorWeights, SpanPrior, crf, learn_prior, learning, mixed, with_told
 from retrieveall.prior.features import shape_of, unit_features
 from retrieveall.prior.model import rows_of, unit_rows
 from retrieveall.text.units import split_units
@@ -228,3 +228,14 @@ def test_tables_of_many_labels_have_fewer_rows() -> None:
     sizes = [learning.rows_for(units, tags) for units, tags in ((10, 7), (9_000, 7), (400_000, 7))]
     assert sizes == [1 << 14, 1 << 18, 1 << 20]
     assert learning.rows_for(400_000, 37) == 1 << 18
+
+
+def test_priors_of_likely_languages_are_mixed_by_their_probabilities(prior: SpanPrior) -> None:
+    text = "Anna saw Oslo ."
+    (one,) = prior.score([text])
+    other = replace(one, tags=one.tags + 3, weight=2.0)
+    whole = mixed([(one, 0.75), (other, 0.25)])
+    np.testing.assert_allclose(whole.tags, one.tags + 0.75, rtol=1e-5)
+    np.testing.assert_allclose(whole.transitions, one.transitions)
+    assert whole.weight == pytest.approx(1.25)
+    assert mixed([(replace(other, labels=("ORG", "PER")), 0.25), (one, 0.75)]) is one

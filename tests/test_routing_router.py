@@ -20,6 +20,7 @@ class LetterScorer:
     """Counts the letters a and b: language aa likes a, bb likes b; similarity is their number."""
 
     name = "letters"
+    gives_shares = True
     languages: tuple[str, ...] = ("aa", "bb")
 
     def score(self, texts: Sequence[str], *, embeddings: Vectors | None = None) -> LanguageScores:
@@ -37,6 +38,14 @@ def test_ranking_and_margin() -> None:
     route = ScoringRouter(LetterScorer()).route(["abb"]).routes[0]
     assert (route.language, route.ranking, route.margin) == ("bb", (("bb", 2.0), ("aa", 1.0)), 1.0)
     assert route.known
+
+
+def test_likely_languages_have_shares() -> None:
+    scorer = LetterScorer()
+    routes = ScoringRouter(scorer).route(["abbb", "a" * 20 + "b", "1"]).routes
+    assert [route.shares for route in routes] == [(("bb", 0.75), ("aa", 0.25)), (("aa", 1.0),), ()]
+    scorer.gives_shares = False
+    assert ScoringRouter(scorer).route(["abbb"]).routes[0].shares == ()
 
 
 def test_short_sentences_lean_on_their_document_and_long_ones_do_not() -> None:

@@ -26,7 +26,7 @@ from retrieveall.tagger import (
     retrieve_examples,
     route_sentences,
 )
-from retrieveall.types import EntityExample, Examples, Route, TaggedText
+from retrieveall.types import EntityExample, Examples, Route, Shares, TaggedText
 from tests.models import tiny_tokenizer
 
 CODEC = PromptCodec(tiny_tokenizer())
@@ -88,6 +88,11 @@ class NamingRetriever:
     ) -> list[Examples]:
         self.calls.append((language, list(texts), embeddings))
         return [Examples(entity=(EntityExample(mention=text, label=language),)) for text in texts]
+
+    def with_priors(
+        self, texts: Sequence[str], shares: Sequence[Shares], found: Sequence[Examples]
+    ) -> list[Examples]:
+        return list(found)
 
 
 @pytest.fixture(scope="module")

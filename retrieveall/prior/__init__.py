@@ -9,7 +9,8 @@ experts, as in shallow fusion); the papers have no such thing.
 """
 
 from retrieveall.prior.learning import learn_prior
+from retrieveall.prior.mixing import mixed
 from retrieveall.prior.model import PriorWeights, SpanPrior
 from retrieveall.prior.told import with_told
 
-__all__ = ["PriorWeights", "SpanPrior", "learn_prior", "with_told"]
+__all__ = ["PriorWeights", "SpanPrior", "learn_prior", "mixed", "with_told"]

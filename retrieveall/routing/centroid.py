@@ -29,6 +29,7 @@ class CentroidScorer:
     """
 
     name = "centroid"
+    gives_shares = False
 
     def __init__(self, centroids: Mapping[str, Vectors], embedder: Embedder) -> None:
         if not centroids:

@@ -26,6 +26,7 @@ class LangidScorer:
     """
 
     name = "langid"
+    gives_shares = True
 
     def __init__(self, languages: Sequence[str]) -> None:
         if not languages:

@@ -49,6 +49,7 @@ class LinearScorer:
     """
 
     name = "linear"
+    gives_shares = True
 
     def __init__(self, weights: LinearWeights) -> None:
         self.languages = weights.languages

@@ -26,6 +26,9 @@ RouterName = Literal["linear", "vote", "centroid", "langid"]
 ROUTERS: tuple[RouterName, ...] = ("linear", "vote", "centroid", "langid")
 
 
+LEAST_SHARE = 0.05  # of the likely languages of a sentence
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RouteSettings:
     """Thresholds and weights, fitted on dev (fit.py) and kept by `retrieveall.route_settings`.
@@ -133,7 +136,20 @@ class ScoringRouter:
         ranking = tuple((self.languages[i], float(values[i])) for i in order)
         margin = ranking[0][1] - (ranking[1][1] if len(ranking) > 1 else 0.0)
         known = similarity >= self.settings.min_similarity and margin >= self.settings.min_margin
-        return Route(language=ranking[0][0], ranking=ranking, margin=margin, known=known and similarity > 0)
+        return Route(
+            language=ranking[0][0],
+            ranking=ranking,
+            margin=margin,
+            known=known and similarity > 0,
+            shares=_shares(ranking) if self.scorer.gives_shares else (),
+        )
+
+
+def _shares(ranking: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    """Returns the likely languages of a ranking, summing to 1; none where all scores are 0."""
+    total = sum(score for _, score in ranking)
+    likely = [(language, score) for language, score in ranking if score > LEAST_SHARE * total]
+    return tuple((language, score / sum(score for _, score in likely)) for language, score in likely)
 
 
 def has_letters(text: str) -> bool:

@@ -38,10 +38,12 @@ class LanguageScorer(Protocol):
 
     Attributes:
         name: ``linear``, ``vote``, ``centroid`` or ``langid``.
+        gives_shares: A sentence's scores are probabilities, or shares like them.
         languages: The pool's languages, sorted, L of them.
     """
 
     name: str
+    gives_shares: bool
     languages: tuple[str, ...]
 
     def score(self, texts: Sequence[str], *, embeddings: Vectors | None = None) -> LanguageScores:

@@ -34,6 +34,7 @@ class VoteScorer:
     """
 
     name = "vote"
+    gives_shares = True
 
     def __init__(
         self, indexes: Mapping[str, LanguageIndex], *, k: int = DEFAULT_K, power: float = DEFAULT_POWER
