@@ -2,9 +2,8 @@
 
     python benchmarks/prose.py --workspace W
 
-The pages (`benchmarks/prose/`, written for this) are one story of 15 sentences in six languages, with 14 mentions
-each. Each
-paragraph is one text of several sentences, as people send them, routed without being told
+The pages (`benchmarks/prose/`, written for this) are one story of 15 sentences with 14 mentions, in six
+languages. Each paragraph is one text of several sentences, as people send them, routed without being told
 its language. Every mention that was missed, and every one that is not there, is printed with its score.
 Beside all entities, those of at least `min_score` are counted. Type names are PAN-X's.
 """
