@@ -82,7 +82,7 @@ class Units:
     @classmethod
     def read(cls, folder: Path) -> Units:
         """Reads the results that they stand in."""
-        (report,) = _read(folder, "panx-5000").values()
+        (report,) = _read(folder, "panx-20000").values()
         routing = _read(folder, "routing-panx")
         routers = routing["routers"]
         engine, packed = (_read(folder, name)["setup"] for name in ("P1", "P14"))

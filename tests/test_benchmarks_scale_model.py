@@ -21,7 +21,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    names = ("panx-5000", "routing-panx", "P1", "P14", "scale-units")
+    names = ("panx-20000", "routing-panx", "P1", "P14", "scale-units")
     for name in names:
         shutil.copy(ROOT / "benchmarks" / "results" / f"{name}.json", tmp_path)
     return tmp_path
