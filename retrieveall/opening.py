@@ -219,16 +219,23 @@ class ReleaseRetriever:
 
         A text whose chosen language has no prior goes without.
         """
-        said: list[list[tuple[UnitScores, float]]] = [[] for _ in texts]
-        for language, opened in self.priors.items():
-            of_text = [dict(of).get(language, 0.0) if of[0][0] in self.priors else 0.0 for of in shares]
-            places = [place for place, share in enumerate(of_text) if share]
-            scores = opened.prior.score([texts[place] for place in places])
-            for place, one in zip(places, scores, strict=True):
-                said[place].append((one, of_text[place]))
+        places: dict[str, list[int]] = {}
+        for place, of in enumerate(shares):
+            if of[0][0] in self.priors:
+                for language, _ in of:
+                    places.setdefault(language, []).append(place)
+        said: list[dict[str, UnitScores]] = [{} for _ in texts]
+        for language in places.keys() & self.priors.keys():
+            scores = self.priors[language].prior.score([texts[place] for place in places[language]])
+            for place, one in zip(places[language], scores, strict=True):
+                said[place][language] = one
+        mixes = [
+            [(scores[language], share) for language, share in of if language in scores]
+            for of, scores in zip(shares, said, strict=True)
+        ]
         return [
             replace(one, prior=with_told(mixed(scores), text, one.entity)) if scores else one
-            for text, one, scores in zip(texts, found, said, strict=True)
+            for text, one, scores in zip(texts, found, mixes, strict=True)
         ]
 
     def _find(

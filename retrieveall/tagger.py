@@ -244,12 +244,14 @@ def compose(route: Route, adapters: Mapping[str, ServedAdapter]) -> Composed:
             f" {', '.join(sorted(adapters))}. Build index and adapters for the same languages."
         )
     chosen = ranked[:1] if route.known else ranked[:MIXTURE_ADAPTERS]
+    shares = tuple(pair for pair in route.shares if pair[0] in adapters)
+    alone = ((chosen[0].language, 1.0),)
     return Composed(
         composition="selection" if len(chosen) == 1 else "mixture",
         adapters=tuple((adapter.digest, 1.0 / len(chosen)) for adapter in chosen),
         labels=tuple(dict.fromkeys(label for adapter in chosen for label in adapter.labels)),
         index_language=chosen[0].language,
-        shares=route.shares or ((chosen[0].language, 1.0),),
+        shares=shares if shares[:1] and shares[0][0] == chosen[0].language else alone,
     )
 
 

@@ -103,12 +103,16 @@ class ContextExample:
     taught: bool = False
 
 
+OUTSIDE, BEGINS, INSIDE = 0, slice(1, None, 2), slice(2, None, 2)
+"""The tags of `UnitScores`: outside of mentions, and of each label a mention's first unit and the others."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class UnitScores:
     """What the prior says of a sentence of U units: a linear-chain CRF's scores (see `retrieveall.prior`).
 
-    With L labels there are T = 1 + 2 L tags: 0 is outside, 1 + 2 l the first unit of a mention of label l,
-    2 + 2 l another unit of it. The probability of a sentence's tags is in proportion to the exponential of
+    With L labels there are T = 1 + 2 L tags: `OUTSIDE`, and in turn for each label `BEGINS` and `INSIDE` of
+    its mentions. The probability of a sentence's tags is in proportion to the exponential of
     all their scores and transitions.
 
     Attributes:

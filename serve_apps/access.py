@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from retrieveall.errors import BrokenArtefactError, ForbiddenError, RetrieveAllError, UnknownKeyError
+from retrieveall.routing import likely_shares
 from retrieveall.tagger import ServedAdapter
 from retrieveall.types import Route
 from serve_apps.keys import KeyFile, KeyRecord, KeyRing
@@ -93,7 +94,8 @@ class Caller:
             return route
         margin = ranking[0][1] - (ranking[1][1] if len(ranking) > 1 else 0.0)
         known = route.known and route.language == ranking[0][0]
-        return Route(language=ranking[0][0], ranking=ranking, margin=margin, known=known)
+        shares = likely_shares(ranking) if route.shares else ()
+        return Route(language=ranking[0][0], ranking=ranking, margin=margin, known=known, shares=shares)
 
 
 LOCAL = Caller(id="local", namespace="local", admin=True)

@@ -151,6 +151,7 @@ def test_a_text_of_an_uncertain_language_has_the_priors_of_the_likely_ones(
     shares = [(("en", 1.0),), (("de", 1.0),), (("en", 0.6), ("de", 0.4))]
     english, german, both = (one.prior for one in retriever.with_priors([text] * 3, shares, [Examples()] * 3))
     assert english is not None and german is not None and both is not None
+    assert retriever.with_priors([text], [(("xx", 0.9), ("en", 0.1))], [Examples()])[0].prior is None
     np.testing.assert_allclose(both.tags, 0.6 * english.tags + 0.4 * german.tags, rtol=1e-3, atol=1e-3)
 
 

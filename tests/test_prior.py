@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from retrieveall.engine.chain import Chain
 from retrieveall.errors import InputError
 from retrieveall.prior import PriorWeights, SpanPrior, crf, learn_prior, learning, mixed, with_told
-from retrieveall.prior.features import shape_of, unit_features
+from retrieveall.prior.features import NEAR, shape_of, unit_features
 from retrieveall.prior.model import rows_of, unit_rows
 from retrieveall.text.units import split_units
 from retrieveall.types import EntityExample, Span, UnitScores
@@ -112,6 +112,13 @@ def test_scores_add_up_to_what_was_learned(text: str) -> None:
     assert len(counts) == len(units) == len(scores.tags)
     if units:
         np.testing.assert_allclose(scores.tags, learned, rtol=1e-4, atol=1e-3)
+
+
+def test_words_far_away_have_no_say(prior: SpanPrior) -> None:
+    text = "then Anna left Oslo ."
+    far = " ".join(["the bird left ."] * (NEAR + 4))
+    (short,), (long,) = prior.score([f"{text} {far}"]), prior.score([f"{text} {far} {far} Carla saw Rome ."])
+    np.testing.assert_array_equal(short.tags[:5], long.tags[:5])
 
 
 def test_a_part_is_what_stands_there(prior: SpanPrior) -> None:
@@ -238,4 +245,4 @@ def test_priors_of_likely_languages_are_mixed_by_their_probabilities(prior: Span
     np.testing.assert_allclose(whole.tags, one.tags + 0.75, rtol=1e-5)
     np.testing.assert_allclose(whole.transitions, one.transitions)
     assert whole.weight == pytest.approx(1.25)
-    assert mixed([(replace(other, labels=("ORG", "PER")), 0.25), (one, 0.75)]) is one
+    assert mixed([(one, 0.5), (replace(other, labels=("ORG", "PER")), 0.5)]) is one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from retrieveall.tagger import Tagger, TextInput
 from retrieveall.types import Route
 from retrieveall.workspace import Workspace
 from serve_apps import metrics
-from serve_apps.access import Access
+from serve_apps.access import Access, Caller
 from serve_apps.args import ServeArgs
 from serve_apps.current import CurrentRelease
 from serve_apps.generator import GeneratorStage
@@ -503,6 +503,15 @@ def test_requests_without_a_good_key_are_refused_before_their_body_is_read(
     for path in ("/healthz", "/readyz", "/docs", "/openapi.json"):
         assert house.client(keys=keys).get(path).status_code == 200
     assert record.id in good
+
+
+def test_a_key_of_some_languages_has_their_shares() -> None:
+    caller = Caller(id="k", namespace="k", languages=frozenset({"de", "en"}))
+    ranking = (("de", 0.6), ("ru", 0.2), ("en", 0.15), ("es", 0.05))
+    route = Route(language="de", ranking=ranking, margin=0.4, shares=ranking[:3])
+
+    assert dict(caller.route(route).shares) == pytest.approx({"de": 0.8, "en": 0.2})
+    assert caller.route(replace(route, shares=())).shares == ()
 
 
 def test_a_key_of_some_languages_sees_a_release_of_those(house: House, keys: KeyFile) -> None:

@@ -119,7 +119,7 @@ class SentenceTokens:
         self.first_token.append(len(self.ids))
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """A finished entity of one reading; entities before it hang on ``previous``."""
 
     first_unit: int
@@ -127,7 +127,7 @@ class _Found(NamedTuple):
     label: str
     first_step: int
     end_step: int
-    previous: _Found | None
+    previous: Found | None
 
 
 class Reading(NamedTuple):
@@ -137,7 +137,7 @@ class Reading(NamedTuple):
     token last read; inside a label marker ``node`` is where the reading stands in the prefix tree.
     """
 
-    found: _Found | None
+    found: Found | None
     cursor: int  # the first unit that is still free
     first_unit: int = NOWHERE
     first_step: int = NOWHERE
@@ -259,14 +259,14 @@ class TagLineAutomaton:
 
     def spans(self) -> tuple[DecodedSpan, ...]:
         """Returns the entities of the line in order of appearance, of an unfinished line so far."""
-        found: list[_Found] = []
+        found: list[Found] = []
         last = self.readings[0].found
         while last is not None:
             found.append(last)
             last = last.previous
         return tuple(self._span(entity) for entity in reversed(found))
 
-    def _span(self, entity: _Found) -> DecodedSpan:
+    def _span(self, entity: Found) -> DecodedSpan:
         units = self._sentence.units
         return DecodedSpan(
             start_char=units[entity.first_unit].start_char,
@@ -323,7 +323,7 @@ class TagLineAutomaton:
                     thread.found, end_unit, thread.first_unit, thread.first_step, thread.position, node=child
                 )
             ]
-        found = _Found(
+        found = Found(
             thread.first_unit, end_unit, label, thread.first_step, self.steps, previous=thread.found
         )
         return [Reading(found, end_unit)]

@@ -2,7 +2,8 @@
 
 The decisions before are given, and the log-sums over all tags that may still follow, computed once from the
 sentence's end to its start, stand for those behind. So the probabilities of a line's decisions multiply to
-the CRF's probability of its tags. Axes: U units, T tags, L labels (see `UnitScores`).
+the CRF's probability of its tags, unless two mentions of it read alike.
+Axes: U units, T tags, L labels (see `UnitScores`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieveall.types import UnitScores
+from retrieveall.types import BEGINS, INSIDE, OUTSIDE, UnitScores
 
 Floats = NDArray[np.float64]
-
-_OUTSIDE, _BEGINS, _INSIDE = 0, slice(1, None, 2), slice(2, None, 2)  # tags
 
 
 class Chain:
@@ -33,28 +32,28 @@ class Chain:
         units, tags = tags_UT.shape
         self.labels, self.start = scores.labels, int(tags)
         self._moves = moves
-        # from each tag before a unit: log-sums over all that may follow, and where the tag's mention ends
-        self._follows = np.zeros((units + 1, tags + 1))
-        self._leaves = np.zeros((units + 1, tags + 1))
-        self._from = np.empty((units, tags))  # from each tag at a unit, its own score too
+        second, others = np.diagonal(moves[BEGINS, INSIDE]), np.diagonal(moves[INSIDE, INSIDE])
+        self._leaves = np.zeros((units + 1, tags + 1))  # log-sums behind each tag whose mention has ended
+        self._from = np.empty((units, tags))  # from each tag at a unit on, its own score too
+        follows = np.zeros(tags + 1)  # behind each tag
         for unit in reversed(range(units)):
-            here = self._from[unit] = tags_UT[unit] + self._follows[unit + 1, :tags]
-            next_ones = moves + here
-            next_ones[:, _INSIDE], going = -np.inf, next_ones[:, _INSIDE].copy()
-            self._leaves[unit] = _log_sum(next_ones)
-            self._follows[unit] = np.logaddexp(self._leaves[unit], _log_sum(going))
-        self._begin = tags_UT[:, _BEGINS]
-        self._outside_before = _sums_before(tags_UT[:, _OUTSIDE] + moves[_OUTSIDE, _OUTSIDE])
-        stays = np.diagonal(moves[_INSIDE, _INSIDE])
-        self._inside_before = _sums_before(tags_UT[:, _INSIDE] + stays)
-        self._second = np.diagonal(moves[_BEGINS, _INSIDE]) - stays  # the first I of a mention follows its B
-        self._starts = _log_sum(moves[_OUTSIDE, _BEGINS] + self._from[:, _BEGINS])
+            here = self._from[unit] = tags_UT[unit] + follows[:tags]
+            begins = _log_sum(moves[:, BEGINS] + here[BEGINS])
+            leaves = self._leaves[unit] = np.logaddexp(moves[:, OUTSIDE] + here[OUTSIDE], begins)
+            follows = leaves.copy()
+            follows[:tags][BEGINS] = np.logaddexp(leaves[:tags][BEGINS], second + here[INSIDE])
+            follows[:tags][INSIDE] = np.logaddexp(leaves[:tags][INSIDE], others + here[INSIDE])
+        self._second, self._others = second, others
+        self._begin = tags_UT[:, BEGINS]
+        self._outside_before = _sums_before(tags_UT[:, OUTSIDE] + moves[OUTSIDE, OUTSIDE])
+        self._inside_before = _sums_before(tags_UT[:, INSIDE] + others)
+        self._starts = _log_sum(moves[OUTSIDE, BEGINS] + self._from[:, BEGINS])
 
     def tag_of(self, label: str, length: int) -> int:
         """Returns the last tag of a mention of some units; of a label that is not the CRF's, outside."""
         if label not in self.labels:
-            return _OUTSIDE
-        return 1 + 2 * self.labels.index(label) + int(length > 1)
+            return OUTSIDE
+        return int(np.arange(self.start)[INSIDE if length > 1 else BEGINS][self.labels.index(label)])
 
     def starts(self, unit: int, tag: int) -> tuple[Floats, float]:
         """Returns where the next mention starts.
@@ -71,9 +70,9 @@ class Chain:
             return np.empty(0), 1.0
         moves = self._moves
         outside = self._outside_before[unit:] - self._outside_before[unit]
-        outside[1:] += moves[tag, _OUTSIDE] - moves[_OUTSIDE, _OUTSIDE]
+        outside[1:] += moves[tag, OUTSIDE] - moves[OUTSIDE, OUTSIDE]
         starts = outside[:-1] + self._starts[unit:]
-        starts[0] = _log_sum(moves[tag, _BEGINS] + self._from[unit, _BEGINS])
+        starts[0] = _log_sum(moves[tag, BEGINS] + self._from[unit, BEGINS])
         return np.exp(starts - whole), float(np.exp(outside[-1] - whole))
 
     def ends(self, first: int, tag: int, end: int) -> tuple[float, Floats]:
@@ -87,16 +86,14 @@ class Chain:
         Returns:
             The probability that it goes on to unit `end`, and each label's where it does not ``(L,)``.
         """
-        so_far_L = self._moves[tag, _BEGINS] + self._begin[first]
-        last = _BEGINS
+        so_far_L, last, move = self._moves[tag, BEGINS] + self._begin[first], BEGINS, self._second
         if end > first + 1:
-            last = _INSIDE
-            so_far_L = so_far_L + self._inside_before[end] - self._inside_before[first + 1] + self._second
+            inside = self._inside_before[end] - self._inside_before[first + 1]
+            so_far_L, last, move = so_far_L + inside + self._second - self._others, INSIDE, self._others
         ends_L = so_far_L + self._leaves[end, : self.start][last]
         goes = -np.inf
         if end < len(self._begin):
-            moves = np.diagonal(self._moves[last, _INSIDE])
-            goes = float(_log_sum(so_far_L + moves + self._from[end, _INSIDE]))
+            goes = float(_log_sum(so_far_L + move + self._from[end, INSIDE]))
         ends = _log_sum(ends_L)
         return float(np.exp(goes - np.logaddexp(goes, ends))), np.exp(ends_L - ends)
 

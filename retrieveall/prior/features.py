@@ -17,6 +17,7 @@ from retrieveall.embedding.hashing import U64, hashed_ngrams, rehashed, text_bat
 from retrieveall.hashed_table import Counts, ranges
 from retrieveall.types import Span
 
+NEAR = 8  # units: a longer text is no sentence, or its far words say little
 _LENGTHS = (1, 2, 3, 4, 5)
 _CASED, _PAIR, _BORDER = 1, 2, 3  # salts
 _CACHED_SHAPES = 100_000
@@ -48,14 +49,14 @@ class UnitFeatures:
             whether the unit stands inside a written word.
         brief: The word without capitals, and its shape in the same way.
         pair: The word and the one before it.
-        whole: What `brief` has of the units of each of S sentences, each feature once.
+        near: What `brief` has of the unit and of those up to `NEAR` away, each feature once.
     """
 
     sentence: Places
     full: Bags
     brief: Bags
     pair: Bags
-    whole: Bags
+    near: Bags
 
 
 def unit_features(texts: Sequence[str], units: Sequence[Sequence[Span]]) -> UnitFeatures:
@@ -82,7 +83,7 @@ def unit_features(texts: Sequence[str], units: Sequence[Sequence[Span]]) -> Unit
         full=_joined(letters, letter_counts, np.stack([whole, cased, shapes], axis=1)),
         brief=brief,
         pair=_plain(_pairs(whole, sentence)[:, None]),
-        whole=_each_once(brief, sentence, len(texts)),
+        near=_near(brief, sentence),
     )
 
 
@@ -154,14 +155,25 @@ def _plain(hashes_UF: NDArray[np.uint64]) -> Bags:
     return Bags(hashes_UF.reshape(-1), np.full(len(hashes_UF), hashes_UF.shape[1], np.int64))
 
 
-def _each_once(bags: Bags, sentence: Places, sentences: int) -> Bags:
-    """Returns one bag for each of S sentences, with the features of its units, each once."""
-    of = np.repeat(sentence, bags.counts)
-    order = np.lexsort((bags.hashes, of))
-    hashes, of = bags.hashes[order], of[order]
+def neighbours(sentence: Places, offset: int) -> Places:
+    """Returns the unit ``offset`` units behind each unit, -1 where its sentence has none ``(U,)``."""
+    count = len(sentence)
+    place = np.arange(count) + offset
+    near = np.clip(place, 0, max(0, count - 1))
+    return np.where((place == near) & (sentence[near] == sentence), near, -1) if count else place
+
+
+def _near(bags: Bags, sentence: Places) -> Bags:
+    """Returns the features of each unit and those around it, each once."""
+    around_OU = np.stack([neighbours(sentence, offset) for offset in range(-NEAR, NEAR + 1)])
+    offset, unit = np.nonzero(around_OU >= 0)
+    hashes, counts = bags.of(around_OU[offset, unit])
+    of = np.repeat(unit, counts)
+    order = np.lexsort((hashes, of))
+    hashes, of = hashes[order], of[order]
     is_new = np.ones(len(of), bool)
     is_new[1:] = (hashes[1:] != hashes[:-1]) | (of[1:] != of[:-1])
-    return Bags(hashes[is_new], np.bincount(of[is_new], minlength=sentences))
+    return Bags(hashes[is_new], np.bincount(of[is_new], minlength=len(sentence)))
 
 
 def _joined(hashes: U64, counts: Counts, more_UF: NDArray[np.uint64]) -> Bags:

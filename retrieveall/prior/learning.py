@@ -18,7 +18,7 @@ from retrieveall.prior.crf import learn_crf
 from retrieveall.prior.features import unit_features
 from retrieveall.prior.model import PriorWeights, unit_rows
 from retrieveall.text.units import split_units, unit_borders
-from retrieveall.types import ContextExample, Sentence, Span
+from retrieveall.types import BEGINS, INSIDE, ContextExample, Sentence, Span
 
 MOST_UNITS = 400_000
 MOST_ROWS, LEAST_ROWS, MOST_WEIGHTS = 1 << 20, 1 << 14, 1 << 24
@@ -97,7 +97,7 @@ def _tags(mentions: Sequence[Mention], units: int, labels: Sequence[str]) -> np.
 def _forbidden(labels: int) -> torch.Tensor:
     """Returns which tags may not follow which ``(T + 1, T)``: inside follows its own label alone."""
     forbidden = torch.zeros(2 * labels + 2, 2 * labels + 1, dtype=torch.bool)
-    for inside in range(2, 2 * labels + 1, 2):
-        forbidden[:, inside] = True
-        forbidden[inside - 1 : inside + 1, inside] = False
+    forbidden[:, INSIDE] = True
+    for before in (BEGINS, INSIDE):
+        forbidden[:-1][before, INSIDE].fill_diagonal_(False)
     return forbidden

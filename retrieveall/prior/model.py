@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from retrieveall.embedding.hashing import U64, rehashed
 from retrieveall.hashed_table import summed
-from retrieveall.prior.features import Bags, UnitFeatures, border, unit_features
+from retrieveall.prior.features import Bags, UnitFeatures, border, neighbours, unit_features
 from retrieveall.text.units import split_units
 from retrieveall.types import UnitScores
 
@@ -31,9 +31,8 @@ class Role(NamedTuple):
 
 
 _SEEN = [(0, "full"), (-1, "full"), (1, "full"), (0, "pair"), (1, "pair")]
-_SEEN += [(offset, "brief") for offset in (-3, -2, 2, 3)]
-NEIGHBOURS = tuple(Role(offset, kind, 100 + place) for place, (offset, kind) in enumerate(_SEEN))
-_WHOLE_SALT = 150  # of the sentence's features, which all its units have
+_SEEN += [(offset, "brief") for offset in (-3, -2, 2, 3)] + [(0, "near")]
+ROLES = tuple(Role(offset, kind, 100 + place) for place, (offset, kind) in enumerate(_SEEN))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,9 +66,8 @@ class SpanPrior:
         """Scores S sentences."""
         units = [split_units(text) for text in texts]
         seen = unit_features(texts, units)
-        of_sentence = self._table_sums(rehashed(seen.whole.hashes, _WHOLE_SALT), seen.whole.counts)
-        tags_UT = of_sentence[seen.sentence]
-        for role in NEIGHBOURS:
+        tags_UT = np.zeros((len(seen.sentence), self.weights.table.shape[1]), np.float32)
+        for role in ROLES:
             tags_UT += self._sums(role, seen)
         ends = np.cumsum([len(some) for some in units])
         return [
@@ -88,7 +86,7 @@ class SpanPrior:
         own = self._table_sums(rehashed(bags.hashes, role.salt), bags.counts)
         if role.offset == 0:
             return own
-        neighbour = neighbours(seen, role.offset)
+        neighbour = neighbours(seen.sentence, role.offset)
         none = self._table_sums(border(role.salt), np.ones(1, np.int64))
         sums: NDArray[np.float32] = np.where((neighbour >= 0)[:, None], own[neighbour], none)
         return sums
@@ -110,30 +108,17 @@ def unit_rows(seen: UnitFeatures, rows: int) -> tuple[NDArray[np.int32], NDArray
     """
     count = len(seen.sentence)
     units, hashes, counts = [], [], []
-    for role in NEIGHBOURS:
-        near = neighbours(seen, role.offset)
+    for role in ROLES:
+        near = neighbours(seen.sentence, role.offset)
         there, missing = np.flatnonzero(near >= 0), np.flatnonzero(near < 0)
         bags: Bags = getattr(seen, role.kind)
         found, found_counts = bags.of(near[there])
         units += [there, missing]
         hashes += [rehashed(found, role.salt), np.repeat(border(role.salt), len(missing))]
         counts += [found_counts, np.ones(len(missing), np.int64)]
-    found, found_counts = seen.whole.of(seen.sentence)
-    units.append(np.arange(count))
-    hashes.append(rehashed(found, _WHOLE_SALT))
-    counts.append(found_counts)
     unit = np.concatenate([np.repeat(of, some) for of, some in zip(units, counts, strict=True)])
     ordered = np.argsort(unit, kind="stable")
     return rows_of(np.concatenate(hashes)[ordered], rows), np.bincount(unit, minlength=count)
-
-
-def neighbours(seen: UnitFeatures, offset: int) -> NDArray[np.int64]:
-    """Returns the unit ``offset`` units behind each unit, -1 where its sentence has none ``(U,)``."""
-    count = len(seen.sentence)
-    place = np.arange(count) + offset
-    inside = (place >= 0) & (place < count)
-    near = np.clip(place, 0, max(0, count - 1))
-    return np.where(inside & (seen.sentence[near] == seen.sentence), near, -1) if count else place
 
 
 def rows_of(hashes: U64, rows: int) -> NDArray[np.int32]:

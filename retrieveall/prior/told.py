@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from retrieveall.text.mentions import occurrences
 from retrieveall.text.units import split_units, unit_borders
-from retrieveall.types import EntityExample, UnitScores
+from retrieveall.types import BEGINS, INSIDE, EntityExample, UnitScores
 
 TOLD_ODDS = 4.0
 """Natural log-odds for each tag of a taught mention where its surface stands, on top of what was learned."""
@@ -36,12 +34,12 @@ def with_told(scores: UnitScores, text: str, examples: Sequence[EntityExample]) 
     taken: set[int] = set()
     for example in told:
         of = [place for place, label in enumerate(scores.labels) if label == example.label]
-        begins = 1 + 2 * np.array(of or range(len(scores.labels)))
+        of = of or list(range(len(scores.labels)))
         for at in occurrences(text, example.mention):
             first, end = firsts.get(at), ends.get(at + len(example.mention))
             if first is not None and end is not None and taken.isdisjoint(range(first, end)):
                 taken.update(range(first, end))
-                tags[first, begins] += TOLD_ODDS
-                tags[first + 1 : end, begins + 1] += TOLD_ODDS
-                tags[end : end + 1, begins + 1] -= TOLD_ODDS
+                tags[:, BEGINS][first, of] += TOLD_ODDS
+                tags[:, INSIDE][first + 1 : end, of] += TOLD_ODDS
+                tags[:, INSIDE][end : end + 1, of] -= TOLD_ODDS
     return replace(scores, tags=tags)

@@ -11,6 +11,7 @@ from retrieveall.routing.router import (
     RouterName,
     RouteSettings,
     ScoringRouter,
+    likely_shares,
     open_router,
 )
 from retrieveall.routing.scorer import LanguageScorer, LanguageScores
@@ -32,5 +33,6 @@ __all__ = [
     "fit_document_weight",
     "fit_thresholds",
     "learn_from_indexes",
+    "likely_shares",
     "open_router",
 ]

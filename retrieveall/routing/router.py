@@ -20,12 +20,10 @@ from retrieveall.routing.linear import LinearScorer, LinearWeights
 from retrieveall.routing.scorer import Floats, LanguageScorer
 from retrieveall.routing.vote import DEFAULT_K, VoteScorer
 from retrieveall.text.units import split_units
-from retrieveall.types import Route
+from retrieveall.types import Route, Shares
 
 RouterName = Literal["linear", "vote", "centroid", "langid"]
 ROUTERS: tuple[RouterName, ...] = ("linear", "vote", "centroid", "langid")
-
-
 LEAST_SHARE = 0.05  # of the likely languages of a sentence
 
 
@@ -141,15 +139,16 @@ class ScoringRouter:
             ranking=ranking,
             margin=margin,
             known=known and similarity > 0,
-            shares=_shares(ranking) if self.scorer.gives_shares else (),
+            shares=likely_shares(ranking) if self.scorer.gives_shares else (),
         )
 
 
-def _shares(ranking: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+def likely_shares(ranking: Shares) -> Shares:
     """Returns the likely languages of a ranking, summing to 1; none where all scores are 0."""
-    total = sum(score for _, score in ranking)
-    likely = [(language, score) for language, score in ranking if score > LEAST_SHARE * total]
-    return tuple((language, score / sum(score for _, score in likely)) for language, score in likely)
+    least = LEAST_SHARE * sum(score for _, score in ranking)
+    likely = [(language, score) for language, score in ranking if score > least]
+    total = sum(score for _, score in likely)
+    return tuple((language, score / total) for language, score in likely)
 
 
 def has_letters(text: str) -> bool:
