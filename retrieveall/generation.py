@@ -118,15 +118,16 @@ class Generator:
 
     def _window(self, index: int, start_char: int, task: GenerationTask, part: EncodedText) -> _Window:
         prompt = build_prompt(self._codec, part, task.examples, budget_tokens=self._budget_tokens)
-        end_char = start_char + part.units[-1].end_char
+        text = task.text[start_char : start_char + part.units[-1].end_char]
+        prior = _prior_of(task, part, start_char)
         row = Row(
             prompt_ids=prompt.ids,
             sentence=part,
             labels=task.labels,
             adapters=task.adapters,
             composition=task.composition,
-            guess=guess_spans(task.text[start_char:end_char], part, task.examples, task.labels),
-            prior=_prior_of(task, part, start_char),
+            guess=guess_spans(text, part, task.examples, task.labels, prior),
+            prior=prior,
             deadline_s=task.deadline_s,
         )
         return _Window(task=index, start_char=start_char, row=row, examples_dropped=prompt.examples_dropped)

@@ -1,8 +1,9 @@
 """A cheap guess of a sentence's entities, for the engine to try before it decodes token by token.
 
-Mentions of the prompt's own examples that stand in the sentence keep their labels; other name-like
-runs get the label that the examples have most often. A wrong guess costs some tokens of one pass, a
-right one saves several passes; the answer is the model's either way. Source: own choice.
+Where there is a prior, its likeliest tags. Else mentions of the prompt's own examples that stand in the
+sentence keep their labels, and other name-like runs get the label that the examples have most often. A wrong
+guess costs some tokens of one pass, a right one saves several passes; the answer is the model's either way.
+Source: own choice.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from retrieveall.engine.chain import likeliest_mentions
 from retrieveall.engine.protocol import GuessedSpan
 from retrieveall.prompting.codec import EncodedText
 from retrieveall.retrieval.candidates import name_runs
 from retrieveall.text.mentions import occurrences
-from retrieveall.types import Examples
+from retrieveall.types import Examples, UnitScores
 
 _MOST_RUNS = 8
 
 
 def guess_spans(
-    text: str, encoded: EncodedText, examples: Examples, labels: Sequence[str]
+    text: str,
+    encoded: EncodedText,
+    examples: Examples,
+    labels: Sequence[str],
+    prior: UnitScores | None = None,
 ) -> tuple[GuessedSpan, ...]:
     """Guesses the mentions of a sentence.
 
@@ -29,10 +35,16 @@ def guess_spans(
         encoded: The same, encoded.
         examples: What its prompt shows.
         labels: Labels that may be emitted, at least one.
+        prior: What the prior says of its units.
 
     Returns:
         Mentions in order, the longest of those that begin first; none inside another.
     """
+    if prior is not None:
+        return tuple(
+            GuessedSpan(first_unit=first, end_unit=end, label=label)
+            for first, end, label in likeliest_mentions(prior)
+        )
     seen = {example.mention: example.label for example in reversed(examples.entity)}
     found = [
         GuessedSpan(first_unit=place[0], end_unit=place[1], label=label)

@@ -98,6 +98,30 @@ class Chain:
         return float(np.exp(goes - np.logaddexp(goes, ends))), np.exp(ends_L - ends)
 
 
+def likeliest_mentions(scores: UnitScores) -> list[tuple[int, int, str]]:
+    """Returns first and end unit and label of the mentions of a sentence's likeliest tags (Viterbi)."""
+    tags_UT, moves, count = scores.tags, scores.transitions[:-1], scores.tags.shape[1]
+    if not len(tags_UT):
+        return []
+    best, came_from = tags_UT[0] + scores.transitions[-1], []
+    for here in tags_UT[1:]:
+        leading = best[:, None] + moves
+        came_from.append(leading.argmax(axis=0))
+        best = leading[came_from[-1], np.arange(count)] + here
+    line = [int(best.argmax())]
+    for before in reversed(came_from):
+        line.append(int(before[line[-1]]))
+    tags, begins = line[::-1], range(count)[BEGINS]
+    mentions = []
+    for first, tag in enumerate(tags):
+        if tag in begins:
+            end = first + 1
+            while end < len(tags) and tags[end] == tag + 1:
+                end += 1
+            mentions.append((first, end, scores.labels[begins.index(tag)]))
+    return mentions
+
+
 def _log_sum(values: Floats) -> Floats:
     """Returns the logarithms of the sums of exponentials over the last axis."""
     sums: Floats = np.logaddexp.reduce(values, axis=-1)

@@ -17,7 +17,7 @@ from retrieveall.embedding.hashing import U64, hashed_ngrams, rehashed, text_bat
 from retrieveall.hashed_table import Counts, ranges
 from retrieveall.types import Span
 
-NEAR = 8  # units: a longer text is no sentence, or its far words say little
+NEAR = 12  # units; words farther away say little, and a text so long may be no sentence
 _LENGTHS = (1, 2, 3, 4, 5)
 _CASED, _PAIR, _BORDER = 1, 2, 3  # salts
 _CACHED_SHAPES = 100_000
