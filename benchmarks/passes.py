@@ -76,11 +76,11 @@ class Sides:
         jobs = [self._job(row, name) for row in rows or self.rows]
         return lambda: self._decoder(AllowedScorer, batch).decode(jobs)
 
-    def run_free(self, lengths: Sequence[int], batch: int) -> Callable[[], Decoded]:
-        """Returns the side that chooses so many tokens freely."""
+    def run_free(self, rows: Sequence[Row], lengths: Sequence[int], batch: int) -> Callable[[], Decoded]:
+        """Returns the side that chooses so many tokens freely, behind the prompts of rows without a prior."""
         jobs = [
             Job(row=row, line=lambda length=length: FreeLine(length), lora=self._lora[row.adapters[0][0]])
-            for row, length in zip(self.rows, lengths, strict=True)
+            for row, length in zip(rows, lengths, strict=True)
         ]
         return lambda: self._decoder(VocabularyScorer, batch).decode(jobs)
 
@@ -184,12 +184,13 @@ def wrong_guess(row: Row, spans: Sequence[Any]) -> Row:
 
 
 def free(sides: Sides, facts: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
-    """P7d: the price of the grammar."""
-    plain = sides.run(_PLAIN, 16)
+    """P7d: the price of the grammar, without the prior's."""
+    rows = [replace(row, prior=None) for row in sides.rows]
+    plain = sides.run(_PLAIN, 16, rows)
     lines = plain().lines
-    for row, line in zip(sides.rows, lines, strict=True):
+    for row, line in zip(rows, lines, strict=True):
         assert len(sides.line(row, line.spans())) == line.steps
-    unconstrained = sides.run_free([line.steps for line in lines], 16)
+    unconstrained = sides.run_free(rows, [line.steps for line in lines], 16)
     pair = {"constrained": plain, "unconstrained": unconstrained}
     title = "constrained ÷ unconstrained, one token a pass, same number of tokens, batch 16"
     return timed("P7d", title, 0.97, pair, facts, arguments)
