@@ -10,6 +10,7 @@ Beside all entities, those of at least `min_score` are counted. Type names are P
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ _Mention = tuple[int, int, str]
 def main() -> None:
     """Tags the pages and writes `prose`."""
     parser = flags(__doc__, rounds=1)
-    parser.add_argument("--workspace", default="workspace")
+    parser.add_argument("--workspace", default=os.environ.get("RETRIEVEALL_WORKSPACE", "workspace"))
     arguments = parsed(parser)
     pages = sorted(_PAGES.glob("*.txt"))
     with open_tagger(Workspace.open(arguments.workspace), OpenOptions()) as opened:

@@ -11,7 +11,7 @@ declare -A flags=(
   [mixed_batch]="" [peft_rivals]="" [continuous]="" [packed_training]="" [exactness]="--workspace $RETRIEVEALL_WORKSPACE $corpus"
   [passes]="$corpus" [prefix]="$corpus" [tagging]="$corpus" [routing]="$corpus --limit 500"
   [sharding]="$corpus --limit 100" [serve_load]="$corpus" [serve_hops]="$corpus" [mixed_queue]="$corpus" [scaling]="" [online]="$corpus --limit 1000"
-  [faults]="$corpus" [offline]="$corpus" [offline_memory]="$corpus" [taught]="$corpus --language en" [scale_model]=""
+  [faults]="$corpus" [offline]="$corpus" [offline_memory]="$corpus" [taught]="$corpus --language en" [scale_model]="" [prose]="" [substring]="$corpus"
 )
 [ $# -gt 0 ] || set -- exactness mixed_batch peft_rivals continuous packed_training passes prefix tagging routing sharding \
   taught serve_load serve_hops mixed_queue scaling online faults offline offline_memory scale_model
