@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,16 +106,26 @@ def shape_of(word: str) -> str:
 def _joins(text: str, units: Sequence[Span]) -> Iterator[str]:
     """Yields what tells units inside a written word from others: ``~``, or nothing.
 
-    Inside are words that stand right behind a unit, and other units with a word right behind them, as both in
-    *O'Brien*; not the comma of *Paris, France*, which corpora write apart and people do not.
+    Inside are words and other units that stand between words without a blank, as both in *O'Brien*, and the
+    words behind them; not the comma of *Paris, France* or what stands in brackets or quotation marks, which
+    corpora write apart and people do not.
     """
-    for place, unit in enumerate(units):
-        behind = place > 0 and units[place - 1].end_char == unit.start_char
-        follower = units[place + 1] if place + 1 < len(units) else None
-        before = (
-            follower is not None and follower.start_char == unit.end_char and text[unit.end_char].isalnum()
-        )
-        yield "~" if behind and (before or text[unit.start_char].isalnum()) else ""
+    is_word = [text[unit.start_char].isalnum() for unit in units]
+    behind = [False] + [one.end_char == other.start_char for one, other in pairwise(units)]
+    for place in range(len(units)):
+        if is_word[place]:
+            before = place - 1 if behind[place] and is_word[place - 1] else place - 2
+            is_inside = behind[place] and before >= 0 and is_word[before] and all(behind[before + 1 : place])
+        else:
+            after = place + 1
+            is_inside = (
+                behind[place]
+                and is_word[place - 1]
+                and after < len(units)
+                and behind[after]
+                and is_word[after]
+            )
+        yield "~" if is_inside else ""
 
 
 def border(salt: int) -> U64:
