@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from retrieveall.engine import fusion
 from retrieveall.engine.automaton import TagLineAutomaton, label_grammar
-from retrieveall.engine.chain import likeliest_mentions
 from retrieveall.engine.fusion import PriorView
 from retrieveall.engine.protocol import GuessedSpan
 from retrieveall.prompting.codec import EncodedText, PromptCodec
@@ -108,21 +107,6 @@ def test_a_line_has_the_chance_of_its_tags(monkeypatch: pytest.MonkeyPatch, text
         chances[mentions] = chances.get(mentions, 0.0) + chance
     expected = chances_of_tags(scores)
     assert chances == pytest.approx(expected, rel=1e-4, abs=1e-9)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_the_likeliest_tags_are_those_of_the_highest_sum(seed: int) -> None:
-    scores = random_scores(4, ("LOC", "PER"), seed=seed)
-    sums = {}
-    for line in itertools.product(range(5), repeat=4):
-        pairs = zip((5, *line[:-1]), line, strict=True)
-        sums[line] = sum(scores.transitions[a, b] for a, b in pairs) + scores.tags[range(4), line].sum()
-    best = max(sums, key=lambda line: float(sums[line]))
-    found = [0] * 4
-    for first, end, label in likeliest_mentions(scores):
-        begins = 1 + 2 * scores.labels.index(label)
-        found[first:end] = [begins] + [begins + 1] * (end - first - 1)
-    assert tuple(found) == best
 
 
 def test_a_reading_counts_as_much_as_it_is_probable() -> None:
