@@ -23,8 +23,8 @@ from retrieveall.lora.release import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
 from retrieveall.models.dtypes import default_dtype
-from retrieveall.prior import mixed, with_told
-from retrieveall.prior_weights import OpenPrior, open_priors
+from retrieveall.prior import with_told
+from retrieveall.prior_weights import OpenPrior, open_priors, said_of
 from retrieveall.retrieval import LanguageIndex, Retriever
 from retrieveall.route_settings import with_fitted_settings
 from retrieveall.route_weights import kept_weights
@@ -33,7 +33,7 @@ from retrieveall.tagger import SentenceRouter, ServedAdapter, Tagger
 from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.layers import SeenTaught, TaughtLayers
 from retrieveall.taught.view import TaughtView
-from retrieveall.types import Examples, Shares, UnitScores
+from retrieveall.types import Examples, Shares
 from retrieveall.workspace import Workspace
 
 
@@ -219,23 +219,9 @@ class ReleaseRetriever:
 
         A text whose chosen language has no prior goes without.
         """
-        places: dict[str, list[int]] = {}
-        for place, of in enumerate(shares):
-            if of[0][0] in self.priors:
-                for language, _ in of:
-                    places.setdefault(language, []).append(place)
-        said: list[dict[str, UnitScores]] = [{} for _ in texts]
-        for language in places.keys() & self.priors.keys():
-            scores = self.priors[language].prior.score([texts[place] for place in places[language]])
-            for place, one in zip(places[language], scores, strict=True):
-                said[place][language] = one
-        mixes = [
-            [(scores[language], share) for language, share in of if language in scores]
-            for of, scores in zip(shares, said, strict=True)
-        ]
         return [
-            replace(one, prior=with_told(mixed(scores), text, one.entity)) if scores else one
-            for text, one, scores in zip(texts, found, mixes, strict=True)
+            one if said is None else replace(one, prior=with_told(said, text, one.entity))
+            for text, one, said in zip(texts, found, said_of(self.priors, texts, shares), strict=True)
         ]
 
     def _find(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,8 +11,9 @@ import torch
 
 from retrieveall.errors import InputError
 from retrieveall.learned import Learned
-from retrieveall.prior import PriorWeights, SpanPrior, learn_prior
+from retrieveall.prior import PriorWeights, SpanPrior, learn_prior, mixed
 from retrieveall.retrieval import LanguageIndex, corpus_parts, read_manifest
+from retrieveall.types import Shares, UnitScores
 from retrieveall.workspace import Workspace
 
 FORMAT_VERSION: Final = 3  # raised where files or learning change
@@ -60,6 +61,31 @@ def open_priors(
         else:
             priors[code] = OpenPrior(index=digests[code], prior=SpanPrior(learned, weight=weight))
     return priors
+
+
+def said_of(
+    priors: Mapping[str, OpenPrior], texts: Sequence[str], shares: Sequence[Shares]
+) -> list[UnitScores | None]:
+    """Returns what the priors of each text's likely languages say of it, mixed.
+
+    Args:
+        priors: By language.
+        texts: S sentences of any languages.
+        shares: The likely languages of each, the chosen first; where that has no prior nothing is said.
+    """
+    places: dict[str, list[int]] = {}
+    for place, of in enumerate(shares):
+        for language, _ in of if of[0][0] in priors else ():
+            places.setdefault(language, []).append(place)
+    scores: list[dict[str, UnitScores]] = [{} for _ in texts]
+    for language in places.keys() & priors.keys():
+        own = priors[language].prior.score([texts[place] for place in places[language]])
+        for place, one in zip(places[language], own, strict=True):
+            scores[place][language] = one
+    return [
+        mixed([(said[language], share) for language, share in of if language in said]) if said else None
+        for of, said in zip(shares, scores, strict=True)
+    ]
 
 
 def kept_prior(workspace: Workspace, language: str, digest: str, index: LanguageIndex) -> PriorWeights:
