@@ -37,7 +37,7 @@ class HashedTable:
         features: Rows, example by example ``(G,)``.
         counts: How many each example has ``(N,)``.
         scale_N1: What each example's sums are divided by.
-        shape: R and C.
+        weights: To begin with ``(R, C)``, float32; they are changed.
         caution: What AdaGrad's sums begin with: the larger, the less is believed of rows seldom seen.
 
     Attributes:
@@ -49,14 +49,14 @@ class HashedTable:
         features: torch.Tensor,
         counts: Counts,
         scale_N1: torch.Tensor,
-        shape: tuple[int, int],
+        weights: torch.Tensor,
         *,
         caution: float = 0.0,
     ) -> None:
         self._features, self._counts, self._scale = features, counts, scale_N1
         self._starts = np.cumsum(counts) - counts
-        self.weights = torch.zeros(shape)
-        self._squares = torch.full((shape[0], 1), caution)  # AdaGrad's sums
+        self.weights = weights
+        self._squares = torch.full((len(weights), 1), caution)  # AdaGrad's sums
 
     def look(self, examples: NDArray[np.int64]) -> Look:
         """Scores B examples."""

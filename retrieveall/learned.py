@@ -40,7 +40,6 @@ class Learned(Generic[T]):
         kind: What it is, for people, such as ``router``.
         store: The room where it is kept.
         key: What it depends on, as JSON values, with ``indexes``: the index digests by language.
-        learn: Learns it.
         pack: Makes tensors of it, and more JSON values for the manifest.
         unpack: Makes it of the tensors and the manifest.
     """
@@ -48,40 +47,46 @@ class Learned(Generic[T]):
     kind: str
     store: Store
     key: Mapping[str, Any]
-    learn: Callable[[], T]
     pack: Callable[[T], tuple[dict[str, torch.Tensor], dict[str, Any]]]
     unpack: Callable[[Mapping[str, torch.Tensor], Mapping[str, Any]], T]
 
-    def kept(self) -> T:
+    @property
+    def name(self) -> str:
+        """The digest that names its folder."""
+        return digest_json(self.key)
+
+    def read(self) -> T | None:
+        """Returns what is kept; None where nothing is, or where it is broken."""
+        if not self.store.exists(f"{self.name}/{LEARNED_MARKER}"):
+            return None
+        try:
+            return self._read(self.name)
+        except BrokenArtefactError as error:
+            log.warning("%s It is learned again.", error)
+            with contextlib.suppress(OSError):
+                self.store.remove(self.name, marker=LEARNED_MARKER)
+            return None
+
+    def read_or_learn(self, learn: Callable[[], T]) -> T:
         """Returns what is kept; learns and keeps it where it is not there.
+
+        Args:
+            learn: Learns it; nothing else of the same room, as the room is locked meanwhile.
 
         Raises:
             Exception: Whatever `learn` raises.
         """
-        name = digest_json(self.key)
-        found = self._kept(name)
+        found = self.read()
         if found is not None:
             return found
         with contextlib.ExitStack() as held:
             with contextlib.suppress(OSError):  # a workspace that may only be read
                 held.enter_context(self.store.lock(_LOCK))
-            found = self._kept(name)
+            found = self.read()
             if found is None:
-                found = self.learn()
-                self._keep(name, found)
+                found = learn()
+                self._keep(self.name, found)
             return found
-
-    def _kept(self, name: str) -> T | None:
-        """Reads what was kept; None where nothing was, or where it is broken."""
-        if not self.store.exists(f"{name}/{LEARNED_MARKER}"):
-            return None
-        try:
-            return self._read(name)
-        except BrokenArtefactError as error:
-            log.warning("%s It is learned again.", error)
-            with contextlib.suppress(OSError):
-                self.store.remove(name, marker=LEARNED_MARKER)
-            return None
 
     def _read(self, name: str) -> T:
         """Reads what was kept.

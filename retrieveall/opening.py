@@ -24,7 +24,7 @@ from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
 from retrieveall.models.dtypes import default_dtype
 from retrieveall.prior import with_told
-from retrieveall.prior_weights import OpenPrior, open_priors, said_of
+from retrieveall.prior_weights import OpenPrior, PriorChoice, open_priors, said_of
 from retrieveall.retrieval import LanguageIndex, Retriever
 from retrieveall.route_settings import with_fitted_settings
 from retrieveall.route_weights import kept_weights
@@ -267,16 +267,15 @@ def open_retriever(
         held = None if last is None else last.retriever
         retriever = Retriever.open(workspace.indexes, opened.indexes, held=held)
     fixed = workspace.settings().retrieval.prior_weight if prior else 0.0
-    priors = open_priors(
-        workspace,
-        opened.indexes,
-        retriever.indexes,
-        weights={
-            code: card.prior_weights.get(code, 0.0) if fixed is None else fixed
-            for code, card in opened.cards.items()
-        },
-        held=None if last is None else last.priors,
-    )
+    choices = {
+        code: PriorChoice(
+            index=index,
+            weight=opened.cards[code].prior_weights.get(code, 0.0) if fixed is None else fixed,
+            shared=opened.cards[code].prior_indexes,
+        )
+        for code, index in opened.indexes.items()
+    }
+    priors = open_priors(workspace, choices, held=None if last is None else last.priors)
     return ReleaseRetriever(retriever, opened.cards, priors=priors, examples=examples)
 
 

@@ -1,65 +1,83 @@
-"""What the priors of languages have learned from their indexes, in ``priors/`` (see learned.py)."""
+"""What the priors of languages have learned from their indexes, in ``priors/`` (see learned.py).
+
+Languages may share: one prior learns from the sentences of all of them, and each language's own goes on from
+there with its own sentences. Source: own choice; share, then specialise, as Sources of Transfer in
+Multilingual NER has it for its models.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
 
-from retrieveall.errors import InputError
+from retrieveall.errors import InputError, NotFoundError
+from retrieveall.languages import POLYGLOT
 from retrieveall.learned import Learned
 from retrieveall.prior import PriorWeights, SpanPrior, learn_prior, mixed
-from retrieveall.retrieval import LanguageIndex, corpus_parts, read_manifest
-from retrieveall.types import Shares, UnitScores
+from retrieveall.retrieval import corpus_parts, open_contexts, read_manifest
+from retrieveall.types import ContextExample, Shares, UnitScores
 from retrieveall.workspace import Workspace
 
-FORMAT_VERSION: Final = 3  # raised where files or learning change
+FORMAT_VERSION: Final = 4  # raised where files or learning change
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OpenPrior:
-    """The prior of a language, and the digest of the index that it was opened for."""
+class PriorChoice:
+    """Which prior a language has.
+
+    Attributes:
+        index: Digest of the language's index.
+        weight: The power to which its probabilities count.
+        shared: By language, the indexes that it shares what it learns with (see
+            `AdapterCard.prior_indexes`); those of a language that is not among them are passed over.
+    """
 
     index: str
+    weight: float
+    shared: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenPrior:
+    """The prior of a language, and the choice that it was opened for."""
+
+    choice: PriorChoice
     prior: SpanPrior
 
 
 def open_priors(
     workspace: Workspace,
-    digests: Mapping[str, str],
-    indexes: Mapping[str, LanguageIndex],
+    choices: Mapping[str, PriorChoice],
     *,
-    weights: Mapping[str, float],
     held: Mapping[str, OpenPrior] | None = None,
 ) -> dict[str, OpenPrior]:
     """Opens the priors of languages; one whose training sentences have no mention has none.
 
     Args:
-        workspace: Where they are kept.
-        digests: Index digest by language.
-        indexes: The same indexes, opened.
-        weights: By language, the power to which the probabilities count; without one there is no prior.
-        held: What was opened before: priors of equal digests are taken from it.
+        workspace: Where indexes and priors are kept.
+        choices: By language; with a weight of 0 there is no prior.
+        held: What was opened before: priors of equal choices are taken from it.
     """
     priors = {}
-    for code, index in indexes.items():
-        weight, last = weights.get(code, 0.0), (held or {}).get(code)
-        if not weight:
+    for code, choice in choices.items():
+        last = (held or {}).get(code)
+        if not choice.weight:
             continue
-        if last is not None and last.index == digests[code] and last.prior.weight == weight:
+        if last is not None and last.choice == choice:
             priors[code] = last
             continue
         try:
-            learned = kept_prior(workspace, code, digests[code], index)
+            learned = kept_prior(workspace, code, choice)
         except InputError as error:
             log.warning("%s goes without a prior: %s", code, error)
         else:
-            priors[code] = OpenPrior(index=digests[code], prior=SpanPrior(learned, weight=weight))
+            priors[code] = OpenPrior(choice=choice, prior=SpanPrior(learned, weight=choice.weight))
     return priors
 
 
@@ -88,27 +106,55 @@ def said_of(
     ]
 
 
-def kept_prior(workspace: Workspace, language: str, digest: str, index: LanguageIndex) -> PriorWeights:
-    """Returns what was learned from an index; learns and keeps it where it is not there.
+def kept_prior(workspace: Workspace, language: str, choice: PriorChoice) -> PriorWeights:
+    """Returns what a language's prior has learned; learns and keeps it where it is not there.
 
     Args:
-        workspace: Where it is kept.
-        language: The index's.
-        digest: Of the index.
-        index: The same, opened.
+        workspace: Where indexes and priors are kept.
+        language: The language.
+        choice: Which prior; its weight plays no part.
 
     Raises:
         InputError: No training sentence has a mention.
+        NotFoundError: There is no such index.
     """
-    manifest = read_manifest(workspace.indexes, language, digest)
+    manifests = {language: read_manifest(workspace.indexes, language, choice.index)}
+    for code, digest in choice.shared.items() if language in choice.shared else ():
+        try:
+            manifests.setdefault(code, read_manifest(workspace.indexes, code, digest))
+        except NotFoundError as error:
+            log.warning("The prior of %s learns without %s: %s", language, code, error)
+    indexes = corpus_parts(manifests)
+    own = _learned(workspace, language, indexes)
+    found = own.read()
+    if found is not None:
+        return found
+    start = None
+    if len(indexes) > 1:
+        of_all = _learned(workspace, POLYGLOT, indexes)
+        start = of_all.read_or_learn(
+            lambda: learn_prior([one for code in indexes for one in _tagged(workspace, code, indexes[code])])
+        )
+    return own.read_or_learn(
+        lambda: learn_prior(_tagged(workspace, language, indexes[language]), start=start)
+    )
+
+
+def _learned(workspace: Workspace, language: str, indexes: Mapping[str, str]) -> Learned[PriorWeights]:
+    """Returns the place of a language's prior, or of what several share."""
     return Learned(
         kind="prior",
         store=workspace.priors,
-        key={"format_version": FORMAT_VERSION, "indexes": corpus_parts({language: manifest})},
-        learn=lambda: learn_prior([index.contexts.example(row) for row in range(len(index.contexts))]),
+        key={"format_version": FORMAT_VERSION, "language": language, "indexes": dict(indexes)},
         pack=_pack,
         unpack=_unpack,
-    ).kept()
+    )
+
+
+def _tagged(workspace: Workspace, language: str, index: str) -> list[ContextExample]:
+    """Returns the training sentences of an index."""
+    contexts = open_contexts(workspace.indexes, language, index)
+    return [contexts.example(row) for row in range(len(contexts))]
 
 
 def _pack(weights: PriorWeights) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -33,10 +33,9 @@ def kept_weights(
         kind="router",
         store=workspace.routers,
         key={"format_version": FORMAT_VERSION, "router": "linear", "indexes": corpus_parts(manifests)},
-        learn=lambda: learn_from_indexes(indexes),
         pack=_pack,
         unpack=_unpack,
-    ).kept()
+    ).read_or_learn(lambda: learn_from_indexes(indexes))
 
 
 def _pack(weights: LinearWeights) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

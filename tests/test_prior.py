@@ -35,6 +35,17 @@ def prior() -> SpanPrior:
     return SpanPrior(learn_prior(TAGGED), weight=1.0)
 
 
+def test_a_language_that_goes_on_from_others_knows_what_they_know() -> None:
+    own = [annotated("se fue [Ana](PER) ."), annotated("vino [Luis](PER) ."), annotated("en [Lima](LOC) .")]
+    start = learn_prior([*TAGGED, *own])
+    alone, shared = (SpanPrior(learn_prior(own, start=begin), weight=1.0) for begin in (None, start))
+    text = "yesterday Carla went to Rome ."
+    (by_itself,), (together,) = alone.score([text]), shared.score([text])
+    assert spans(together, text) == [("Carla", "PER"), ("Rome", "LOC")] != spans(by_itself, text)
+    assert len(shared.weights.table) == len(start.table)
+    assert torch.equal(start.table, learn_prior([*TAGGED, *own]).table)  # it was not changed
+
+
 def spans(scores: UnitScores, text: str) -> list[tuple[str, str]]:
     """What the prior alone would tag, one decision after the other."""
     units, chain = split_units(text), Chain(scores)
@@ -194,8 +205,7 @@ def test_examples_that_were_not_taught_say_nothing_more(prior: SpanPrior) -> Non
 def random_chain(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Scores, transitions and tags of some sentences with two labels; inside may follow its own alone."""
     generator = torch.Generator().manual_seed(sum(lengths))
-    forbidden = learning._forbidden(2)
-    moves = torch.randn(6, 5, generator=generator, dtype=torch.float64).masked_fill(forbidden, crf.NEVER)
+    moves = torch.randn(6, 5, generator=generator, dtype=torch.float64) + learning._transitions(2)
     scores = torch.randn(sum(lengths), 5, generator=generator, dtype=torch.float64)
     return scores, moves, torch.randint(0, 2, (sum(lengths),), generator=generator)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ import torch
 import retrieveall.prior_weights
 from retrieveall.lora.gc import collect_garbage
 from retrieveall.prior import PriorWeights, learn_prior
-from retrieveall.prior_weights import OpenPrior, open_priors
-from retrieveall.retrieval import Retriever, write_index
+from retrieveall.prior_weights import OpenPrior, PriorChoice, open_priors
+from retrieveall.retrieval import write_index
 from retrieveall.types import Sentence
 from retrieveall.workspace import Workspace
 from tests.indexes import SMALL, request, training
@@ -36,9 +37,9 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The first sentence of each time that something was learned."""
     times: list[str] = []
 
-    def counted(sentences: list[Sentence]) -> PriorWeights:
+    def counted(sentences: list[Sentence], start: PriorWeights | None = None) -> PriorWeights:
         times.append(sentences[0].text)
-        return learn_prior(sentences)
+        return learn_prior(sentences, start=start)
 
     monkeypatch.setattr(retrieveall.prior_weights, "learn_prior", counted)
     return times
@@ -57,9 +58,13 @@ def opened(
     digests: dict[str, str],
     weights: dict[str, float],
     held: dict[str, OpenPrior] | None = None,
+    shared: Mapping[str, str] | None = None,
 ) -> dict[str, OpenPrior]:
-    indexes = Retriever.open(workspace.indexes, digests, embedder=SMALL).indexes
-    return open_priors(workspace, digests, indexes, weights=weights, held=held)
+    choices = {
+        code: PriorChoice(index=digest, weight=weights.get(code, 0.0), shared=shared or {})
+        for code, digest in digests.items()
+    }
+    return open_priors(workspace, choices, held=held)
 
 
 def names(workspace: Workspace) -> list[str]:
@@ -89,6 +94,37 @@ def test_what_is_held_is_taken_over(workspace: Workspace, learned: list[str]) ->
     first = opened(workspace, digests, {"en": 1.0})
     assert opened(workspace, digests, {"en": 1.0}, first)["en"] is first["en"]
     assert opened(workspace, digests, {"en": 2.0}, first)["en"] is not first["en"]
+
+
+def test_languages_share_what_they_learn_and_go_on_alone(workspace: Workspace, learned: list[str]) -> None:
+    digests = build(workspace, "en", "es")
+    alone = opened(workspace, digests, {"en": 1.0, "es": 1.0})
+    shared = opened(workspace, digests, {"en": 1.0, "es": 1.0}, shared=digests)
+    first = ["Anna is in Oslo .", "Ana está en Lima ."]
+    assert learned == [*first, first[0], *first]  # each alone, then both at once, then each again
+    assert opened(workspace, digests, {"en": 2.0}, shared=digests)["en"].prior.weight == 2.0
+    assert len(learned) == len(names(workspace)) == 5
+    for code in digests:
+        one, other = (some[code].prior.weights.table for some in (alone, shared))
+        assert one.shape != other.shape or not torch.equal(one, other)
+
+
+def test_a_language_that_is_not_among_those_that_share_learns_alone(
+    workspace: Workspace, learned: list[str]
+) -> None:
+    digests = build(workspace, "en", "es")
+    opened(workspace, digests, {"es": 1.0}, shared={"en": digests["en"]})
+    assert learned == ["Ana está en Lima ."]
+
+
+def test_an_index_that_is_gone_is_learned_without(
+    workspace: Workspace, learned: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    digests = build(workspace, "en", "es")
+    with caplog.at_level(logging.WARNING):
+        found = opened(workspace, digests, {"en": 1.0}, shared={**digests, "fr": "0123456789abcdef"})
+    assert list(found) == ["en"] and len(learned) == 2
+    assert "The prior of en learns without fr" in caplog.text
 
 
 def test_a_language_without_mentions_goes_without(
@@ -125,3 +161,14 @@ def test_garbage_is_what_no_kept_release_needs(
     removed = collect_garbage(workspace, now_s=4e9, min_age_s=3600, keep_releases=1).removed
     assert [garbage.kind for garbage in removed if garbage.path.startswith("priors/")] == ["prior"]
     assert len(names(workspace)) == 1
+
+
+def test_what_priors_share_stays_with_them(workspace: Workspace, learned: list[str], tmp_path: Path) -> None:
+    digests = build(workspace, "en", "es")
+    adapter = add_adapter(workspace, tmp_path, language="en", prior_indexes=digests)
+    workspace.releases.publish("en", adapter, digests["en"], created_at=NOW)
+    opened(workspace, digests, {"en": 1.0}, shared=digests)
+    opened(workspace, digests, {"es": 1.0})
+    removed = collect_garbage(workspace, now_s=4e9, min_age_s=3600, keep_releases=1).removed
+    assert [garbage.kind for garbage in removed] == ["prior"]  # that of es alone
+    assert len(names(workspace)) == 2 and workspace.indexes.exists(f"es/{digests['es']}/manifest.json")

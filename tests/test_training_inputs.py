@@ -22,8 +22,9 @@ from retrieveall.training.inputs import (
 )
 from retrieveall.types import Examples, Sentence
 from retrieveall.workspace import Workspace
+from tests.stores import BASE, add_adapter
 
-BASE = "b" * 16
+NOW = "2025-01-01T00:00:00+00:00"
 SIZES = {"train": 24, "dev": 12, "test": 0}
 
 
@@ -213,3 +214,29 @@ def test_a_language_left_out_is_measured_but_not_trained_on(tmp_path: Path) -> N
 def test_whom_an_adapter_answers_for_does_not_change_it(workspace: Workspace) -> None:
     spec = only(workspace)
     assert replace(spec, serves=()).run_name == spec.run_name
+
+
+def test_priors_share_with_languages_of_the_same_labels(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, "de", "en")
+    rows = sample_corpus("es", sizes=SIZES)  # type: ignore[arg-type]
+    add_corpus(workspace, "es", [replace(row, entities=row.entities[:0]) for row in rows])
+    add_index(workspace, "es")
+    (stage,) = plan_specs(workspace, choice())
+    german, english, spanish = ({spec.language: spec.data[spec.language].index} for spec in stage)
+
+    assert [spec.prior_indexes for spec in stage] == [german | english, german | english, spanish]
+
+
+def test_priors_share_with_published_languages_and_runs_keep_their_names(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, "de", "en")
+    before = only(workspace, languages=("en",))
+    index = before.data["en"].index
+    adapter = add_adapter(workspace, tmp_path, language="en", labels=before.labels)
+    other = add_adapter(workspace, tmp_path, seed=1, language="ru", labels=("DATE",))
+    workspace.releases.publish("en", adapter, index, created_at=NOW)
+    workspace.releases.publish("ru", other, None, created_at=NOW)
+    german = only(workspace, languages=("de",))
+
+    assert german.prior_indexes == {"de": german.data["de"].index, "en": index}
+    assert before.prior_indexes == {"en": index}
+    assert replace(german, prior_indexes={}).run_name == german.run_name

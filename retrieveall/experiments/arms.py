@@ -18,6 +18,7 @@ from retrieveall.evaluation.run import EvalChoice, evaluate_tagger
 from retrieveall.experiments.plan import Arm, Plan
 from retrieveall.frozen import from_dict, to_dict
 from retrieveall.opening import OpenOptions, open_tagger
+from retrieveall.prior_weights import FORMAT_VERSION as PRIOR_FORMAT_VERSION
 from retrieveall.storage import Store
 from retrieveall.training.inputs import RunSpec, TrainingChoice, plan_specs, training_config
 from retrieveall.training.run import Device
@@ -94,6 +95,7 @@ class PlannedArm:
             "split": self.plan.split,
             "limit": self.plan.test_limit,
             "settings": self.settings,
+            **({"prior": PRIOR_FORMAT_VERSION} if self.arm.prior else {}),
         }
         return f"arm-{digest_json(made_of)}"
 
@@ -124,7 +126,7 @@ class PlannedArm:
             adapters=adapters,
             routing=arm.routing,
             examples=arm.tests_with_examples,
-            prior=False,  # an arm is the papers' method
+            prior=arm.prior,
             threads=device.threads,
             device=device.name,
         )

@@ -61,6 +61,8 @@ class AdapterCard:
         index_digest: The index its training prompts came from; None where there was none, and for ``mul``.
         prior_weights: By language, the power to which the prior's probabilities count with this adapter, by
             its dev F1; languages that are missing go without.
+        prior_indexes: By language, the indexes whose languages share what their priors learn; the prior of a
+            language that is not among them learns from its own index alone.
         sources: For ``mul``: the data of each language, also of one that it was only measured on.
         embedder_digest: Digest of that index's embedder; None where there was none.
         prompt_format: `retrieveall.prompting.codec.PROMPT_FORMAT` at training time.
@@ -103,6 +105,7 @@ class AdapterCard:
     licence: str = ""
     sources: Mapping[str, LanguageData] = field(default_factory=dict)
     prior_weights: Mapping[str, float] = field(default_factory=dict)
+    prior_indexes: Mapping[str, str] = field(default_factory=dict)
     format_version: int = CARD_FORMAT_VERSION
 
     def dev_for(self, language: str) -> DevScores | None:
@@ -160,6 +163,9 @@ def check_card(card: AdapterCard) -> None:
         check_language(language)
         digests.append(source.corpus_digest)
         optional.append(source.index)
+    for language, index in card.prior_indexes.items():
+        check_language(language)
+        digests.append(index)
     for digest in (*digests, *(digest for digest in optional if digest is not None)):
         check_digest(digest)
     if any(weight < 0 for weight in card.prior_weights.values()):

@@ -4,19 +4,19 @@ Numbers of releases stay as history; a release that is not kept may lose its art
 rolling back to it is refused. Nothing younger than the age limit is removed: it may belong to a
 training or an indexing that has not published yet, so the limit must be longer than the longest of
 them. A job that pins an older release needs that release to be among the kept ones. What a router has
-learned stays while a kept release has just the indexes it learned from, a prior while one has its index;
-both can be learned again.
+learned stays while a kept release has just the indexes it learned from, a prior while one of its languages
+learns from just those; the indexes that priors share stay with them, so that both can be learned again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from retrieveall.errors import InputError
+from retrieveall.errors import InputError, RetrieveAllError
 from retrieveall.frozen import to_dict
 from retrieveall.lora.pool import CARD_FILE
 from retrieveall.lora.release import Release
@@ -126,9 +126,9 @@ def _named(workspace: Workspace, kept: Iterable[Release]) -> set[tuple[Kind, str
         indexes = {code: entry.index for code, entry in release.languages.items() if entry.index is not None}
         corpora = {code: list(_parts(workspace, code, digest))[-1] for code, digest in indexes.items()}
         named |= {("router", digest) for digest, learned in routers.items() if learned == corpora}
-        named |= {
-            ("prior", digest) for digest, learned in priors.items() if learned.items() <= corpora.items()
-        }
+        sources = list(_prior_sources(workspace, release, corpora))
+        named |= {("prior", digest) for digest, learned in priors.items() if learned in sources}
+        named |= {("index", f"{code}/{digest}") for some in sources for code, digest in some.items()}
         for language, entry in release.languages.items():
             named.add(("adapter", entry.adapter))
             if entry.index is not None:
@@ -136,6 +136,17 @@ def _named(workspace: Workspace, kept: Iterable[Release]) -> set[tuple[Kind, str
                     ("index", f"{language}/{digest}") for digest in _parts(workspace, language, entry.index)
                 }
     return named
+
+
+def _prior_sources(
+    workspace: Workspace, release: Release, corpora: Mapping[str, str]
+) -> Iterator[dict[str, str]]:
+    """Yields the indexes that the prior of each language learns from (see `AdapterCard.prior_indexes`)."""
+    for language, index in corpora.items():
+        shared: Mapping[str, str] = {}
+        with contextlib.suppress(RetrieveAllError):  # an adapter that is gone or broken
+            shared = workspace.pool.get(release.languages[language].adapter).card.prior_indexes
+        yield {**(shared if language in shared else {}), language: index}
 
 
 def _parts(workspace: Workspace, language: str, digest: str) -> Iterable[str]:

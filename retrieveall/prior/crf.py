@@ -29,8 +29,8 @@ def learn_crf(
     counts: Counts,
     tags_U: torch.Tensor,
     lengths: Counts,
-    forbidden: torch.Tensor,
-    table_rows: int,
+    moves: torch.Tensor,
+    weights: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Learns from tagged sentences.
 
@@ -39,16 +39,16 @@ def learn_crf(
         counts: How many each unit has ``(U,)``.
         tags_U: Right tag of each unit.
         lengths: Units of each sentence, none without any.
-        forbidden: Which tags may not follow which, the sentence's start last ``(T + 1, T)``.
-        table_rows: Rows of the table.
+        moves: Transitions to begin with, `NEVER` where one is forbidden, the sentence's start last
+            ``(T + 1, T)``.
+        weights: The table's to begin with, divided by `SCALE` ``(R, T)``.
 
     Returns:
-        The table's weights, divided by `SCALE`, and the transitions ``(T + 1, T)``, `NEVER` where forbidden.
+        The table's weights, divided by `SCALE`, and the transitions ``(T + 1, T)``.
     """
-    tags = forbidden.shape[1]
+    tags, moves = moves.shape[1], moves.clone()
     scale_U1 = torch.full((len(counts), 1), SCALE)
-    table = HashedTable(rows, counts, scale_U1, (table_rows, tags), caution=_CAUTION)
-    moves = torch.zeros(tags + 1, tags).masked_fill(forbidden, NEVER)
+    table = HashedTable(rows, counts, scale_U1, weights * SCALE, caution=_CAUTION)
     squares = torch.full_like(moves, _MOVE_CAUTION)
     starts = np.cumsum(lengths) - lengths
     generator = np.random.default_rng(_SEED)

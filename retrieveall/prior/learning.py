@@ -14,7 +14,7 @@ import torch
 
 from retrieveall.corpus.limits import limited
 from retrieveall.errors import InputError
-from retrieveall.prior.crf import learn_crf
+from retrieveall.prior.crf import NEVER, learn_crf
 from retrieveall.prior.features import unit_features
 from retrieveall.prior.model import PriorWeights, unit_rows
 from retrieveall.text.units import split_units, unit_borders
@@ -29,10 +29,14 @@ Tagged = Sentence | ContextExample
 Mention = tuple[int, int, str]  # first unit, end unit, label
 
 
-def learn_prior(sentences: Sequence[Tagged]) -> PriorWeights:
-    """Learns from tagged sentences of one language.
+def learn_prior(sentences: Sequence[Tagged], *, start: PriorWeights | None = None) -> PriorWeights:
+    """Learns from tagged sentences.
 
     Mentions that do not begin and end with units are passed over.
+
+    Args:
+        sentences: Of one language, or of several that are to share what they say.
+        start: Weights to go on from; what was learned of these sentences and others.
 
     Raises:
         InputError: No sentence has a mention.
@@ -42,13 +46,13 @@ def learn_prior(sentences: Sequence[Tagged]) -> PriorWeights:
     most = limited(len(sentences), max(1, int(share * len(sentences))))
     chosen = [i for i in most if units[i]]
     mentions = [_mentions(sentences[i], units[i]) for i in chosen]
-    labels = tuple(sorted({label for some in mentions for _, _, label in some}))
+    labels = start.labels if start else tuple(sorted({label for some in mentions for _, _, label in some}))
     if not labels:
         raise InputError(
             "The prior was to be learned from sentences without any mention. Import a tagged corpus."
         )
     lengths = np.array([len(units[i]) for i in chosen])
-    table_rows = rows_for(int(lengths.sum()), 1 + 2 * len(labels))
+    table_rows = len(start.table) if start else rows_for(int(lengths.sum()), 1 + 2 * len(labels))
     rows, counts = [], []
     for first in range(0, len(chosen), _BATCH_SENTENCES):
         some = chosen[first : first + _BATCH_SENTENCES]
@@ -62,8 +66,8 @@ def learn_prior(sentences: Sequence[Tagged]) -> PriorWeights:
         np.concatenate(counts),
         torch.from_numpy(np.concatenate(tags)),
         lengths,
-        _forbidden(len(labels)),
-        table_rows,
+        start.transitions if start else _transitions(len(labels)),
+        start.table.float() if start else torch.zeros(table_rows, 1 + 2 * len(labels)),
     )
     return PriorWeights(labels=labels, table=table.half(), transitions=transitions)
 
@@ -94,10 +98,10 @@ def _tags(mentions: Sequence[Mention], units: int, labels: Sequence[str]) -> np.
     return tags
 
 
-def _forbidden(labels: int) -> torch.Tensor:
-    """Returns which tags may not follow which ``(T + 1, T)``: inside follows its own label alone."""
-    forbidden = torch.zeros(2 * labels + 2, 2 * labels + 1, dtype=torch.bool)
-    forbidden[:, INSIDE] = True
+def _transitions(labels: int) -> torch.Tensor:
+    """Returns transitions that nothing has moved yet ``(T + 1, T)``: inside follows its own label alone."""
+    moves = torch.zeros(2 * labels + 2, 2 * labels + 1)
+    moves[:, INSIDE] = NEVER
     for before in (BEGINS, INSIDE):
-        forbidden[:-1][before, INSIDE].fill_diagonal_(False)
-    return forbidden
+        moves[:-1][before, INSIDE].fill_diagonal_(0.0)
+    return moves

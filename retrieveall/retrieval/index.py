@@ -278,12 +278,14 @@ def corpus_indexes(store: Store, corpus: str) -> dict[str, str]:
     return found
 
 
+def open_contexts(store: Store, language: str, digest: str) -> ContextRows:
+    """Opens the training sentences of a finished index with shards of its own, without its vectors."""
+    return ContextRows(_rows(_fetched(store, f"{language}/{digest}", digest, "context"), CONTEXT_SCHEMA))
+
+
 def open_parts(store: Store, path: str, digest: str, embedder: Embedder) -> LanguageIndex:
     """Opens rows and vectors, whether or not the manifest stands there yet (the build does so)."""
-    folders = {
-        name: fetch_folder(store, f"{path}/{name}", f"index-{digest}-{name}")
-        for name in ("context", "entity")
-    }
+    folders = {name: _fetched(store, path, digest, name) for name in ("context", "entity")}
     contexts = ContextRows(_rows(folders["context"], CONTEXT_SCHEMA))
     return LanguageIndex(
         contexts=contexts,
@@ -292,6 +294,10 @@ def open_parts(store: Store, path: str, digest: str, embedder: Embedder) -> Lang
         entity_shards=ShardSet.open(_files(folders["entity"], "faiss"), embedder.dimensions),
         embedder=embedder,
     )
+
+
+def _fetched(store: Store, path: str, digest: str, granularity: str) -> Path:
+    return fetch_folder(store, f"{path}/{granularity}", f"index-{digest}-{granularity}")
 
 
 def _files(folder: Path, extension: str) -> list[Path]:

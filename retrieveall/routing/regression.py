@@ -41,7 +41,7 @@ def regression(
     Returns:
         The weights ``(R, C)``, float32.
     """
-    table = HashedTable(features, counts, scale_N1, shape)
+    table = HashedTable(features, counts, scale_N1, torch.zeros(shape))
     generator = np.random.default_rng(_SEED)
     total = max(1, len(counts) * epochs)
     for epoch in range(epochs):

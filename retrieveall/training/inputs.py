@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from retrieveall.config import Settings, configured
@@ -15,7 +16,7 @@ from retrieveall.embedding.spec import EmbedderSpec, load_embedder
 from retrieveall.errors import IncompatibleArtefactError, InputError, NotFoundError
 from retrieveall.frozen import to_dict
 from retrieveall.lora.card import LanguageData, StrategyName
-from retrieveall.prior_weights import open_priors
+from retrieveall.prior_weights import PriorChoice, open_priors
 from retrieveall.prompting.codec import PROMPT_FORMAT
 from retrieveall.retrieval import (
     M_MAX,
@@ -23,6 +24,7 @@ from retrieveall.retrieval import (
     IndexManifest,
     LanguageIndex,
     TrainingNeighbours,
+    corpus_parts,
     list_indexes,
     read_manifest,
 )
@@ -100,6 +102,9 @@ class RunSpec:
         data: By language, what it is trained on and what it is measured on.
         train_languages: Whose training splits it sees.
         serves: Languages that it is published for; they do not change it.
+        prior_indexes: By language, the indexes that its languages' priors share (see `AdapterCard`). They
+            decide the weights of the priors, not the adapter's, and so are no part of the digest: a language
+            that comes later leaves the others' runs as they are.
         labels: All labels of the corpora that it is trained on.
         continues: Name of the run whose adapter it starts from.
         initial_adapter: That adapter, once there is one.
@@ -121,6 +126,7 @@ class RunSpec:
     dev_limit: int
     synthetic: bool
     serves: tuple[str, ...] = ()
+    prior_indexes: Mapping[str, str] = field(default_factory=dict)
     licence: str = ""
     continues: str | None = None
     initial_adapter: str | None = None
@@ -131,7 +137,9 @@ class RunSpec:
     @property
     def run_name(self) -> str:
         """Language and digest, such as ``nl-0f3c…``. The base counts by digest, not by name."""
-        return f"{self.language}-{digest_json(to_dict(replace(self, base_model='', serves=())))}"
+        values = to_dict(replace(self, base_model="", serves=()))
+        del values["prior_indexes"]
+        return f"{self.language}-{digest_json(values)}"
 
     @property
     def title(self) -> str:
@@ -193,6 +201,7 @@ class _Planner:
         }
         embedder = _shared_embedder([index for index in indexes.values() if index is not None])
         trained = [manifests[code] for code in plan.train_languages]
+        labels = tuple(sorted({label for manifest in trained for label in manifest.labels}))
         return RunSpec(
             language=plan.language,
             data={
@@ -205,7 +214,7 @@ class _Planner:
             },
             train_languages=plan.train_languages,
             strategy=choice.strategy,
-            labels=tuple(sorted({label for manifest in trained for label in manifest.labels})),
+            labels=labels,
             base_model=choice.base_model,
             base_digest=choice.base_digest,
             config=plan.recipe(choice.config),
@@ -217,9 +226,33 @@ class _Planner:
             dev_limit=choice.dev_limit,
             synthetic=any(manifest.synthetic for manifest in trained),
             serves=plan.serves,
+            prior_indexes=self._sharing(labels),
             continues=self.spec(plan.continues).run_name if plan.continues else None,
             workers=choice.workers,
         )
+
+    def _sharing(self, labels: tuple[str, ...]) -> dict[str, str]:
+        """Returns by language the indexes whose priors share what they learn: those with the same labels.
+
+        They are of the languages that are trained together, and of those already published.
+        """
+        return {code: index for code, (index, of) in self._indexed.items() if of == labels}
+
+    @cached_property
+    def _indexed(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Index and labels of the languages that have an index."""
+        workspace, found = self._workspace, {}
+        for code, entry in workspace.releases.current().languages.items():
+            if entry.index is not None:
+                part = corpus_parts({code: read_manifest(workspace.indexes, code, entry.index)})[code]
+                found[code] = (part, tuple(sorted(workspace.pool.get(entry.adapter).card.labels)))
+        for code, name in self._names.items():
+            manifest = workspace.corpora.manifest(name, code)
+            index = _index_of(workspace, manifest, self._choice.embedder, needed=False)
+            found.pop(code, None)
+            if index is not None:
+                found[code] = (index.digest, tuple(sorted(manifest.labels)))
+        return dict(sorted(found.items()))
 
 
 def _least(*limits: int | None) -> int | None:
@@ -299,8 +332,8 @@ def _with_prior(workspace: Workspace, spec: RunSpec, language: str, split: Split
     digest = spec.data[language].index
     if not spec.examples or digest is None or not split.sentences:
         return split
-    index = LanguageIndex.open(workspace.indexes, *_opened(workspace, language, digest))
-    priors = open_priors(workspace, {language: digest}, {language: index}, weights={language: 1.0})
+    choice = PriorChoice(index=digest, weight=1.0, shared=spec.prior_indexes)
+    priors = open_priors(workspace, {language: choice})
     if language not in priors:
         return split
     scores = priors[language].prior.score([sentence.text for sentence in split.sentences])
