@@ -17,6 +17,7 @@ from retrieveall.experiments.plots import experiment_figures
 from retrieveall.experiments.summary import ExperimentReport, summarise
 from retrieveall.experiments.tables import experiment_tables
 from retrieveall.models.digest import base_digest
+from retrieveall.opening import OpenOptions
 from retrieveall.training.run import Device
 from retrieveall.workspace import Workspace
 from tests.models import LABELS, save_tiny_adapter, save_tiny_base, tiny_model
@@ -76,6 +77,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "languages": {"languages": ("en",)},
     "strategy": {"arms": {"a": {"strategy": "polyglot"}}},
     "lambda": {"arms": {"a": {"threshold_std": 0.25}}},
+    "prior": {"arms": {"a": {"prior": True}}},
 }
 
 
@@ -127,6 +129,18 @@ def test_an_arm_is_tested_with_its_own_adapters_outside_any_release(tmp_path: Pa
     manifest, kept = arm.kept(workspace)
     assert arm.is_finished(workspace)
     assert (manifest.name, manifest.tokens, manifest.runs, kept.name) == (arm.name, 70, (run,), "a")
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_priors_have_their_say_where_an_arm_asks_for_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, prior: bool
+) -> None:
+    def opened(workspace: Workspace, options: OpenOptions) -> None:
+        raise InterruptedError(options.prior)
+
+    monkeypatch.setattr("retrieveall.experiments.arms.open_tagger", opened)
+    with pytest.raises(InterruptedError, match=str(prior)):
+        only(workspace, arms={"a": {"prior": prior}}).test(workspace, {}, Device())
 
 
 def kept_report(workspace: Workspace, keep: dict[tuple[str, int], float]) -> ExperimentReport:

@@ -39,8 +39,8 @@ class Arm:
         train_limit: Training sentences per language; None for all. The index holds all of them in any case.
         examples: Where prompts show examples.
         routing: How adapters are chosen in the test.
-        prior: Let the priors have their say in the test, at the weights on the adapters' cards; without them an
-            arm is the papers' method.
+        prior: Let the priors have their say in the test, at the weights on the adapters' cards. Without them
+            an arm is the papers' method.
         embedder: Of the indexes.
         entity_examples: n, most entity examples in a prompt.
         context_examples: m, most context examples in a prompt.
@@ -83,7 +83,7 @@ class Plan:
         seeds: Of weights, order and dropped examples; the training sentences are the same for all.
         split: What is tagged.
         test_limit: Sentences of it per language, drawn the same way every time; None for all.
-        dev_limit: Dev sentences per language for the F1 on the adapters' cards, and for the weights of priors.
+        dev_limit: Dev sentences per language for the F1 and the priors' weights on the adapters' cards.
         defaults: Fields of `Arm` for all arms.
         arms: By name the fields of `Arm` that differ; at least one.
         compare: Pairs (A, B) to be tested for "A beats B"; none: the first arm against each other one.
