@@ -4,8 +4,8 @@
 
 The adapter learned from one corpus; the other has the same labels and another kind of text. `before`: the
 adapter as it is. `taught`: fifty of the new corpus's training sentences are taught, which takes no training
-and leaves adapter and index as they are. `fine-tuned`: the adapter is continued on the same fifty, at half of
-its peak rate, for sixty steps, the pass with the best loss on 100 new dev sentences kept. `both`: taught, too.
+and leaves adapter and index as they are. `fine-tuned`: the adapter is continued on the same fifty, at half its
+peak rate, for sixty steps, the pass with the best loss on 100 new dev sentences kept. `both`: taught, too.
 Each is tested on new test sentences, and on old ones for what is forgotten. All with the adapter's prior and
 the language known. One draw of fifty sentences; the workspace stays as it is.
 
@@ -87,10 +87,8 @@ def main() -> None:
             ("fine-tuned", plain, tuned),
             ("both", seeing, tuned),
         ):
-            engine = TransformersEngine(
-                EngineConfig(base_model=base_folder(opened.base_model), threads=arguments.threads),
-                lambda digest, folder=adapter: folder,
-            )
+            settings = EngineConfig(base_model=base_folder(opened.base_model), threads=arguments.threads)
+            engine = TransformersEngine(settings, {opened.adapters[code].digest: adapter}.__getitem__)
             tagger = Tagger(
                 release=0,
                 adapters=opened.adapters,
