@@ -4,10 +4,10 @@
 
 The adapter learned from one corpus; the other has the same labels and another kind of text. `before`: the
 adapter as it is. `taught`: fifty of the new corpus's training sentences are taught, which takes no training
-and leaves adapter and index as they are. `fine-tuned`: the adapter is continued on the same fifty, at half its
-peak rate, for sixty steps, the pass with the best loss on 100 new dev sentences kept. `both`: taught, too.
-Each is tested on new test sentences, and on old ones for what is forgotten. All with the adapter's prior and
-the language known. One draw of fifty sentences; the workspace stays as it is.
+and leaves adapter and index as they are. `fine-tuned`: the adapter goes on with the same fifty, at half of
+its peak rate for sixty steps; the pass with the best loss on 100 new dev sentences is kept. `both`: these are
+taught, too. Each is tested on new test sentences, and on old ones for what is forgotten, with the adapter's
+prior and the language known. One draw of fifty sentences; the workspace stays as it is.
 
 Writes the F1 of each and paired tests to domain-CORPUS-NEW-LANGUAGE.json, with a picture.
 """

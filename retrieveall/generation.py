@@ -167,8 +167,8 @@ class Generator:
 
 
 def _prior_of(task: GenerationTask, part: EncodedText, start_char: int) -> UnitScores | None:
-    """Returns what the prior says of a window's units."""
-    whole = task.examples.prior
+    """Returns what the prior says of a window's units and the labels that may be emitted."""
+    whole = task.examples.prior and task.examples.prior.of_labels(task.labels)
     if whole is None:
         return None
     first_unit = len(split_units(task.text[:start_char]))

@@ -5,6 +5,7 @@ All character offsets count Unicode code points and are half-open: ``text[start_
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -127,6 +128,23 @@ class UnitScores:
     labels: tuple[str, ...]
     tags: Floats
     transitions: Floats
+
+    def of_labels(self, labels: Collection[str]) -> UnitScores | None:
+        """Returns the same CRF where only these labels can occur; None where it knows none of them."""
+        kept = [place for place, label in enumerate(self.labels) if label in labels]
+        if len(kept) == len(self.labels):
+            return self
+        tags = [OUTSIDE, *(1 + 2 * place + last for place in kept for last in (0, 1))]
+        return (
+            replace(
+                self,
+                labels=tuple(self.labels[place] for place in kept),
+                tags=self.tags[:, tags],
+                transitions=self.transitions[[*tags, -1]][:, tags],
+            )
+            if kept
+            else None
+        )
 
     def part(self, first_unit: int, end_unit: int) -> UnitScores:
         """Returns the scores of some units in a row, as a text is cut into windows."""

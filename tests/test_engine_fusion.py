@@ -139,6 +139,21 @@ def test_labels_that_the_prior_does_not_know_are_left_to_the_model() -> None:
     assert view.logprobs(automaton) == pytest.approx([math.log(0.5)] * 2)
 
 
+def test_labels_that_may_not_be_emitted_have_no_part() -> None:
+    scores = random_scores(3, ("DATE", "LOC", "PER"), seed=5)
+    kept = scores.of_labels(("LOC", "ORG", "PER"))
+    assert kept is not None and kept.labels == ("LOC", "PER")
+    alone = {
+        mentions: chance
+        for mentions, chance in chances_of_tags(scores).items()
+        if all(label != "DATE" for _, _, label in mentions)
+    }
+    whole = sum(alone.values())
+    assert chances_of_tags(kept) == pytest.approx({one: chance / whole for one, chance in alone.items()})
+    assert scores.of_labels(("ORG",)) is None
+    assert scores.of_labels(scores.labels) is scores
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(tmp_path_factory.mktemp("world"), "llama")
