@@ -24,7 +24,8 @@ from retrieveall.storage import Store
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.cards import adapter_card
 from retrieveall.training.data import RenderConfig
-from retrieveall.training.inputs import RunSpec, TrainingChoice, plan_specs
+from retrieveall.training.inputs import RunSpec
+from retrieveall.training.planning import TrainingChoice, plan_specs
 from retrieveall.training.run import Measured
 from retrieveall.workspace import Workspace
 from tests.models import save_tiny_adapter, save_tiny_base, tiny_model

@@ -10,19 +10,15 @@ import pytest
 
 from retrieveall.corpus.sample import sample_corpus
 from retrieveall.embedding.spec import EmbedderSpec, load_embedder
-from retrieveall.errors import ConfigError, InputError, NotFoundError
+from retrieveall.errors import InputError
 from retrieveall.retrieval import IndexOptions, IndexRequest, write_index
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.data import RenderConfig
-from retrieveall.training.inputs import (
-    RunSpec,
-    TrainingChoice,
-    load_inputs,
-    plan_specs,
-)
+from retrieveall.training.inputs import RunSpec, load_inputs
+from retrieveall.training.planning import TrainingChoice, plan_specs
 from retrieveall.types import Examples, Sentence
 from retrieveall.workspace import Workspace
-from tests.stores import BASE, add_adapter
+from tests.stores import BASE
 
 NOW = "2025-01-01T00:00:00+00:00"
 SIZES = {"train": 24, "dev": 12, "test": 0}
@@ -71,17 +67,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return make_workspace(tmp_path_factory.mktemp("inputs"), "en")
 
 
-def test_a_choice_becomes_one_run_per_language(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path, "de", "en", indexed=False)
-    (stage,) = plan_specs(workspace, choice(examples=False))
-    ((one,),) = plan_specs(workspace, choice(examples=False, languages=("en",)))
-
-    assert [spec.language for spec in stage] == ["de", "en"]
-    assert one == stage[1]
-    assert one.labels == ("LOC", "ORG", "PER")
-    assert one.run_name.startswith("en-")
-
-
 def test_the_same_choice_has_the_same_name_whatever_the_base_is_called(workspace: Workspace) -> None:
     assert only(workspace).run_name == only(workspace, base_model="/elsewhere/tiny").run_name
 
@@ -122,25 +107,6 @@ def test_other_data_and_another_index_have_other_names(tmp_path: Path) -> None:
 
     assert second.data["en"].index is None and third.data["en"].index != first.data["en"].index
     assert len({first.run_name, second.run_name, third.run_name}) == 3
-
-
-def test_a_missing_index_is_an_error_that_says_how_to_build_it(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path, "en", indexed=False)
-    with pytest.raises(NotFoundError, match=r"retrieveall index --corpus sample --languages en"):
-        plan_specs(workspace, choice())
-    assert only(workspace, examples=False).data["en"].index is None
-
-
-def test_an_adapter_without_examples_is_published_with_the_index_that_is_there(workspace: Workspace) -> None:
-    assert only(workspace, examples=False).data == only(workspace).data
-    assert only(workspace).data["en"].index is not None
-
-
-def test_missing_corpora_and_strategies_are_errors(workspace: Workspace) -> None:
-    with pytest.raises(NotFoundError, match="'nl'"):
-        plan_specs(workspace, choice(languages=("nl",)))
-    with pytest.raises(ConfigError, match="known are"):
-        plan_specs(workspace, choice(strategy="best"))
 
 
 def test_inputs_are_the_splits_in_both_forms_with_examples(workspace: Workspace) -> None:
@@ -214,29 +180,3 @@ def test_a_language_left_out_is_measured_but_not_trained_on(tmp_path: Path) -> N
 def test_whom_an_adapter_answers_for_does_not_change_it(workspace: Workspace) -> None:
     spec = only(workspace)
     assert replace(spec, serves=()).run_name == spec.run_name
-
-
-def test_priors_share_with_languages_of_the_same_labels(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path, "de", "en")
-    rows = sample_corpus("es", sizes=SIZES)  # type: ignore[arg-type]
-    add_corpus(workspace, "es", [replace(row, entities=row.entities[:0]) for row in rows])
-    add_index(workspace, "es")
-    (stage,) = plan_specs(workspace, choice())
-    german, english, spanish = ({spec.language: spec.data[spec.language].index} for spec in stage)
-
-    assert [spec.prior_indexes for spec in stage] == [german | english, german | english, spanish]
-
-
-def test_priors_share_with_published_languages_and_runs_keep_their_names(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path, "de", "en")
-    before = only(workspace, languages=("en",))
-    index = before.data["en"].index
-    adapter = add_adapter(workspace, tmp_path, language="en", labels=before.labels)
-    other = add_adapter(workspace, tmp_path, seed=1, language="ru", labels=("DATE",))
-    workspace.releases.publish("en", adapter, index, created_at=NOW)
-    workspace.releases.publish("ru", other, None, created_at=NOW)
-    german = only(workspace, languages=("de",))
-
-    assert german.prior_indexes == {"de": german.data["de"].index, "en": index}
-    assert before.prior_indexes == {"en": index}
-    assert replace(german, prior_indexes={}).run_name == german.run_name

@@ -199,7 +199,7 @@ def train(
 
 def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
     """Trains what a request asks for, on this machine or the cluster that ``RAY_ADDRESS`` names."""
-    from retrieveall.training.inputs import TrainingChoice, plan_specs, training_config
+    from retrieveall.training.planning import TrainingChoice, plan_specs, training_config
     from train_jobs.train_adapters import Resources, train_adapters
 
     settings = workspace.settings()

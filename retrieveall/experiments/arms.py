@@ -20,7 +20,8 @@ from retrieveall.frozen import from_dict, to_dict
 from retrieveall.opening import OpenOptions, open_tagger
 from retrieveall.prior_weights import FORMAT_VERSION as PRIOR_FORMAT_VERSION
 from retrieveall.storage import Store
-from retrieveall.training.inputs import RunSpec, TrainingChoice, plan_specs, training_config
+from retrieveall.training.inputs import RunSpec
+from retrieveall.training.planning import TrainingChoice, plan_specs, training_config
 from retrieveall.training.run import Device
 from retrieveall.workspace import Workspace
 
