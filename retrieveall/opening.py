@@ -274,6 +274,7 @@ def open_retriever(
             shared=opened.cards[code].prior_indexes,
         )
         for code, index in opened.indexes.items()
+        if code in retriever.indexes
     }
     priors = open_priors(workspace, choices, held=None if last is None else last.priors)
     return ReleaseRetriever(retriever, opened.cards, priors=priors, examples=examples)

@@ -8,21 +8,24 @@ Multilingual NER has it for its models.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import pyarrow as pa
 import torch
 
-from retrieveall.errors import InputError, NotFoundError
+from retrieveall.corpus.limits import limited
+from retrieveall.errors import RetrieveAllError
 from retrieveall.languages import POLYGLOT
 from retrieveall.learned import Learned
 from retrieveall.prior import PriorWeights, SpanPrior, learn_prior, mixed
-from retrieveall.retrieval import corpus_parts, open_contexts, read_manifest
+from retrieveall.retrieval import ContextRows, corpus_parts, open_contexts, read_manifest
 from retrieveall.types import ContextExample, Shares, UnitScores
 from retrieveall.workspace import Workspace
 
 FORMAT_VERSION: Final = 4  # raised where files or learning change
+MOST_SHARED: Final = 60_000  # sentences that languages learn from together
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ def open_priors(
     *,
     held: Mapping[str, OpenPrior] | None = None,
 ) -> dict[str, OpenPrior]:
-    """Opens the priors of languages; one whose training sentences have no mention has none.
+    """Opens the priors of languages; one that cannot be learned has none, and the log says why.
 
     Args:
         workspace: Where indexes and priors are kept.
@@ -74,7 +77,7 @@ def open_priors(
             continue
         try:
             learned = kept_prior(workspace, code, choice)
-        except InputError as error:
+        except (RetrieveAllError, OSError, pa.ArrowException) as error:  # also of a broken index
             log.warning("%s goes without a prior: %s", code, error)
         else:
             priors[code] = OpenPrior(choice=choice, prior=SpanPrior(learned, weight=choice.weight))
@@ -118,25 +121,21 @@ def kept_prior(workspace: Workspace, language: str, choice: PriorChoice) -> Prio
         InputError: No training sentence has a mention.
         NotFoundError: There is no such index.
     """
-    manifests = {language: read_manifest(workspace.indexes, language, choice.index)}
-    for code, digest in choice.shared.items() if language in choice.shared else ():
-        try:
-            manifests.setdefault(code, read_manifest(workspace.indexes, code, digest))
-        except NotFoundError as error:
-            log.warning("The prior of %s learns without %s: %s", language, code, error)
-    indexes = corpus_parts(manifests)
-    own = _learned(workspace, language, indexes)
-    found = own.read()
+    part = corpus_parts({language: read_manifest(workspace.indexes, language, choice.index)})[language]
+    shared = choice.shared if language in choice.shared else {}
+    indexes = {**shared, language: part}
+    found = _learned(workspace, language, indexes).read()
     if found is not None:
         return found
+    contexts = _there(workspace, language, indexes)
+    indexes = {code: indexes[code] for code in contexts}
     start = None
-    if len(indexes) > 1:
-        of_all = _learned(workspace, POLYGLOT, indexes)
-        start = of_all.read_or_learn(
-            lambda: learn_prior([one for code in indexes for one in _tagged(workspace, code, indexes[code])])
+    if len(contexts) > 1:
+        start = _learned(workspace, POLYGLOT, indexes).read_or_learn(
+            lambda: learn_prior(_drawn(contexts.values()))
         )
-    return own.read_or_learn(
-        lambda: learn_prior(_tagged(workspace, language, indexes[language]), start=start)
+    return _learned(workspace, language, indexes).read_or_learn(
+        lambda: learn_prior(_examples(contexts[language], None), start=start)
     )
 
 
@@ -151,10 +150,27 @@ def _learned(workspace: Workspace, language: str, indexes: Mapping[str, str]) ->
     )
 
 
-def _tagged(workspace: Workspace, language: str, index: str) -> list[ContextExample]:
-    """Returns the training sentences of an index."""
-    contexts = open_contexts(workspace.indexes, language, index)
-    return [contexts.example(row) for row in range(len(contexts))]
+def _there(workspace: Workspace, language: str, indexes: Mapping[str, str]) -> dict[str, ContextRows]:
+    """Opens the training sentences of a language's index, and of those shared with it that are there."""
+    contexts = {}
+    for code, index in indexes.items():
+        try:
+            contexts[code] = open_contexts(workspace.indexes, code, index)
+        except (RetrieveAllError, OSError, pa.ArrowException) as error:
+            if code == language:
+                raise
+            log.warning("The prior of %s learns without %s: %s", language, code, error)
+    return contexts
+
+
+def _drawn(contexts: Collection[ContextRows]) -> list[ContextExample]:
+    """Returns sentences of several languages, as many of each as far as they go, `MOST_SHARED` at most."""
+    most = max(1, MOST_SHARED // len(contexts))
+    return [example for rows in contexts for example in _examples(rows, most)]
+
+
+def _examples(rows: ContextRows, most: int | None) -> list[ContextExample]:
+    return [rows.example(row) for row in limited(len(rows), most)]
 
 
 def _pack(weights: PriorWeights) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
@@ -97,7 +97,12 @@ class ReleaseSource:
         return faults
 
     def open_indexes(
-        self, opened: OpenRelease, last: ReleaseRetriever | None = None, *, examples: bool = True
+        self,
+        opened: OpenRelease,
+        last: ReleaseRetriever | None = None,
+        *,
+        examples: bool = True,
+        prior: bool = True,
     ) -> tuple[ReleaseRetriever, dict[str, str]]:
         """Opens the indexes of a release, all that can be.
 
@@ -105,6 +110,7 @@ class ReleaseSource:
             opened: The release.
             last: What was opened before; indexes that both name are kept open.
             examples: False finds no examples.
+            prior: False opens no priors, which routing does not ask.
 
         Returns:
             What retrieves in the other languages, and what is wrong with which index.
@@ -112,14 +118,15 @@ class ReleaseSource:
         Raises:
             RetrieveAllError: None of several can be opened.
         """
+        opens = partial(open_retriever, self.workspace, opened, last, examples=examples, prior=prior)
         try:
-            return open_retriever(self.workspace, opened, last, examples=examples), {}
+            return opens(), {}
         except Exception as error:  # a broken file may raise anything
             log.warning("Not all indexes of release %d can be opened: %s", opened.release.number, error)
             retriever, faults = self._each_index(opened, None if last is None else last.retriever)
             if not retriever.indexes:
                 raise
-        return open_retriever(self.workspace, opened, last, retriever=retriever, examples=examples), faults
+        return opens(retriever=retriever), faults
 
     def _each_index(self, opened: OpenRelease, held: Retriever | None) -> tuple[Retriever, dict[str, str]]:
         indexes: dict[str, LanguageIndex] = {}

@@ -46,7 +46,7 @@ class RouterStage:
 
         def open_one(number: int, last: HeldRouter | None) -> HeldRouter:
             opened = source.read(number)
-            retriever, faults = source.open_indexes(opened, last.retriever if last else None)
+            retriever, faults = source.open_indexes(opened, last.retriever if last else None, prior=False)
             whole = without(opened, faults)
             router = open_release_router(source.workspace, whole, retriever, args.routing)
             return HeldRouter(router=router, retriever=retriever, faults=faults)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retrieveall.corpus.sample import sample_corpus
-from retrieveall.errors import NotFoundError
+from retrieveall.errors import IncompatibleArtefactError, NotFoundError
 from retrieveall.evaluation.report import EvalReport
 from retrieveall.experiments.arms import PlannedArm, TrainedRun, planned_arms
 from retrieveall.experiments.plan import Plan
@@ -21,7 +21,7 @@ from retrieveall.opening import OpenOptions
 from retrieveall.training.run import Device
 from retrieveall.workspace import Workspace
 from tests.models import LABELS, save_tiny_adapter, save_tiny_base, tiny_model
-from tests.stores import card
+from tests.stores import card, peft_folder
 from tests.test_evaluation_report import language_report
 from tests.test_experiments_plan import plan
 from tests.test_training_inputs import add_corpus, add_index
@@ -133,14 +133,22 @@ def test_an_arm_is_tested_with_its_own_adapters_outside_any_release(tmp_path: Pa
 
 @pytest.mark.parametrize("prior", [False, True])
 def test_priors_have_their_say_where_an_arm_asks_for_it(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, prior: bool
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prior: bool
 ) -> None:
     def opened(workspace: Workspace, options: OpenOptions) -> None:
         raise InterruptedError(options.prior)
 
     monkeypatch.setattr("retrieveall.experiments.arms.open_tagger", opened)
-    with pytest.raises(InterruptedError, match=str(prior)):
-        only(workspace, arms={"a": {"prior": prior}}).test(workspace, {}, Device())
+    arm = only(workspace, arms={"a": {"prior": prior}}, languages=("en",))
+    shared = arm.stages[0][0].prior_indexes
+    files = peft_folder(tmp_path / "peft")
+    for indexes, error in (
+        (shared, pytest.raises(InterruptedError, match=str(prior))),
+        ({**shared, "nl": "0" * 16}, pytest.raises(IncompatibleArtefactError, match="another plan")),
+    ):
+        made = card("en", prior_weights={"en": 1.0}, prior_indexes=indexes)
+        with error if prior else pytest.raises(InterruptedError):
+            arm.test(workspace, {"en": workspace.pool.add(files, made)}, Device())
 
 
 def kept_report(workspace: Workspace, keep: dict[tuple[str, int], float]) -> ExperimentReport:

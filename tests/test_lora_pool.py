@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import peft
 import pytest
 import torch
 
+from retrieveall.digests import digest_json
 from retrieveall.errors import InputError, NotFoundError
+from retrieveall.lora.peft_files import check_peft_files
+from retrieveall.lora.pool import adapter_digest
 from retrieveall.workspace import Workspace
 from tests.models import ARCHITECTURES, Architecture, save_tiny_adapter, tiny_model
 from tests.stores import add_adapter, card, peft_folder, remote_workspace
@@ -37,6 +41,19 @@ def test_the_same_training_again_is_the_same_adapter(workspace: Workspace, tmp_p
     assert add_adapter(workspace, tmp_path, created_at="2026-01-01") == first
     assert {path: path.stat().st_mtime_ns for path in workspace.pool.path(first).iterdir()} == before
     assert add_adapter(workspace, tmp_path, labels=("PER",)) != first
+
+
+def test_fields_that_came_later_do_not_rename_older_adapters(tmp_path: Path) -> None:
+    first = (
+        "language base_model base_digest labels corpus corpus_digest strategy index_digest embedder"
+        " embedder_digest prompt_format entity_examples context_examples threshold_std examples_in_training"
+        " dev dev_by_language calibration synthetic training initial_adapter licence format_version"
+    )
+    files, one = check_peft_files(peft_folder(tmp_path / "peft"), base_model="tiny"), card()
+    counted = {field: one.to_dict()[field] for field in first.split()}
+    assert adapter_digest(files, one) == digest_json({"files": files.digest, "card": counted})
+    later = replace(one, prior_weights={"nl": 1.0}, prior_indexes={"nl": "0" * 16})
+    assert adapter_digest(files, later) != adapter_digest(files, replace(later, prior_indexes={}))
 
 
 def test_many_writers_of_one_adapter_leave_one(workspace: Workspace, tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def test_a_language_that_goes_on_from_others_knows_what_they_know() -> None:
     assert torch.equal(start.table, learn_prior([*TAGGED, *own]).table)  # it was not changed
 
 
+def test_labels_that_were_not_shared_are_learned_too() -> None:
+    own = [annotated("vino [Luis](PER) el [lunes](DATE) ."), annotated("[lunes](DATE) en [Lima](LOC) .")]
+    learned = learn_prior(own * 3, start=learn_prior(TAGGED))
+    assert learned.labels == ("DATE", "LOC", "PER")
+    (said,) = SpanPrior(learned, weight=1.0).score([own[0].text])
+    assert spans(said, own[0].text) == [("Luis", "PER"), ("lunes", "DATE")]
+    with pytest.raises(InputError, match="without any mention"):
+        learn_prior([annotated("nada .")], start=learned)
+
+
 def spans(scores: UnitScores, text: str) -> list[tuple[str, str]]:
     """What the prior alone would tag, one decision after the other."""
     units, chain = split_units(text), Chain(scores)

@@ -127,6 +127,40 @@ def test_an_index_that_is_gone_is_learned_without(
     assert "The prior of en learns without fr" in caplog.text
 
 
+def test_what_is_kept_is_read_without_the_others(workspace: Workspace, learned: list[str]) -> None:
+    digests = build(workspace, "en", "es")
+    opened(workspace, digests, {"en": 1.0}, shared=digests)
+    workspace.indexes.remove(f"es/{digests['es']}", marker="manifest.json")
+    assert list(opened(workspace, {"en": digests["en"]}, {"en": 1.0}, shared=digests)) == ["en"]
+    assert len(learned) == 2
+
+
+def test_a_broken_index_costs_its_language_the_prior_and_no_other(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    digests = build(workspace, "en", "es")
+    workspace.indexes.remove(f"es/{digests['es']}", marker="manifest.json")
+    with caplog.at_level(logging.WARNING):
+        assert list(opened(workspace, digests, {"en": 1.0, "es": 1.0})) == ["en"]
+    assert "es goes without a prior" in caplog.text
+
+
+def test_of_each_language_as_many_sentences_are_shared(
+    workspace: Workspace, learned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = build(workspace, "en", "es")
+    counts: list[int] = []
+
+    def counted(sentences: list[Sentence], start: PriorWeights | None = None) -> PriorWeights:
+        counts.append(len(sentences))
+        return learn_prior(sentences, start=start)
+
+    monkeypatch.setattr(retrieveall.prior_weights, "learn_prior", counted)
+    monkeypatch.setattr(retrieveall.prior_weights, "MOST_SHARED", 3)
+    opened(workspace, digests, {"en": 1.0}, shared=digests)
+    assert counts == [2, 2]  # one of each, then both of en
+
+
 def test_a_language_without_mentions_goes_without(
     workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -173,7 +173,12 @@ def test_what_failed_in_a_pack_fails_alone(tmp_path: Path) -> None:
     broken.mkdir()
     (broken / "adapter_config.json").write_text("{")
     endings = {
-        SPEC.run_name: {"error": None, "dev": to_dict(Measured(overall=dev(0.5))), "tokens": 7},
+        SPEC.run_name: {
+            "error": None,
+            "dev": to_dict(Measured(overall=dev(0.5), prior_weights={"nl": 1.0})),
+            "tokens": 7,
+            "prior_indexes": {"nl": "0" * 16},
+        },
         bad.run_name: {"error": "InputError: no", "dev": None, "tokens": None},
         lost.run_name: {"error": None, "dev": None, "tokens": 7},
     }
@@ -182,6 +187,7 @@ def test_what_failed_in_a_pack_fails_alone(tmp_path: Path) -> None:
         train_jobs._pooled(workspace, spec, tmp_path / "end") for spec in (SPEC, bad, lost)
     )
     assert workspace.pool.get(good.adapter).card.dev == dev(0.5)
+    assert workspace.pool.get(good.adapter).card.prior_indexes == {"nl": "0" * 16}  # as it was measured
     assert (good.tokens, failed.tokens) == (7, None)
     assert (failed.adapter, failed.error) == (None, "InputError: no")
     assert unread.adapter is None and "adapter_model.safetensors" in unread.error

@@ -65,6 +65,21 @@ def test_priors_share_with_languages_of_the_same_labels(tmp_path: Path) -> None:
     assert [spec.prior_indexes for spec in stage] == [german | english, german | english, spanish]
 
 
+def test_what_published_languages_have_lost_hinders_no_training(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, "de", "en", "es")
+    for seed, code in enumerate(("en", "es")):
+        adapter = add_adapter(workspace, tmp_path, seed=seed, language=code)
+        index = only(workspace, languages=(code,)).data[code].index
+        workspace.releases.publish(code, adapter, index, created_at=NOW)
+    add_corpus(
+        workspace, "es", sample_corpus("es", sizes={"train": 9}), force=True
+    )  # not the index's any more
+    workspace.indexes.remove(
+        f"en/{workspace.releases.current().languages['en'].index}", marker="manifest.json"
+    )
+    assert list(only(workspace, languages=("de",)).prior_indexes) == ["de"]
+
+
 def test_priors_share_with_published_languages_and_runs_keep_their_names(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, "de", "en")
     before = only(workspace, languages=("en",))
@@ -77,4 +92,6 @@ def test_priors_share_with_published_languages_and_runs_keep_their_names(tmp_pat
 
     assert german.prior_indexes == {"de": german.data["de"].index, "en": index}
     assert before.prior_indexes == {"en": index}
+    alone = only(workspace, languages=("de",), shares_with_published=False)
+    assert list(alone.prior_indexes) == ["de"]
     assert replace(german, prior_indexes={}).run_name == german.run_name

@@ -385,6 +385,7 @@ def _pooled(workspace: Workspace, spec: RunSpec, checkpoint: Path) -> TrainOutco
     if ending["error"] is not None:
         return _failed(spec, ending["error"])
     dev = from_dict(Measured, ending["dev"], source=ENDINGS) if ending["dev"] else Measured()
+    spec = replace(spec, prior_indexes=ending.get("prior_indexes", {}))  # of this run, when it was measured
     try:
         digest = workspace.pool.add(checkpoint / spec.run_name, adapter_card(spec, dev, created_at=utc_now()))
     except RetrieveAllError as error:  # such as weights that are no numbers

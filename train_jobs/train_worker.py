@@ -97,7 +97,10 @@ def _train(
             budget_tokens=specs[0].config.render.budget_tokens,
         )
         failed |= {name: score for name, score in scores.items() if isinstance(score, Exception)}
-        endings = {name: _ending(failed.get(name), scores.get(name), ready.get(name)) for name in by_name}
+        endings = {
+            name: _ending(spec, failed.get(name), scores.get(name), ready.get(name))
+            for name, spec in by_name.items()
+        }
     if len(failed) == len(specs):
         raise next(iter(failed.values()))
     if context.get_world_rank() == 0:
@@ -119,11 +122,17 @@ def _task(workspace: Workspace, spec: RunSpec, inputs: TrainingInputs) -> Adapte
 
 
 def _ending(
-    error: Exception | None, dev: Measured | Exception | None, trained: Trained | None
+    spec: RunSpec, error: Exception | None, dev: Measured | Exception | None, trained: Trained | None
 ) -> dict[str, Any]:
+    """Returns how a run ended, as JSON values, with the priors that its scores were reached with."""
     scores = to_dict(dev) if isinstance(dev, Measured) else None
     tokens = trained.tokens if trained else None
-    return {"error": reason(error) if error else None, "dev": scores, "tokens": tokens}
+    return {
+        "error": reason(error) if error else None,
+        "dev": scores,
+        "tokens": tokens,
+        "prior_indexes": dict(spec.prior_indexes),
+    }
 
 
 def _checkpoint(folder: Path, rank: int) -> Checkpoint | None:

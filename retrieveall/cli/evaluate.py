@@ -74,7 +74,7 @@ def eval_(
     ] = None,
     examples: ExamplesFlag = "on",
     prior: Annotated[
-        OnOff, typer.Option(help="Let the prior, a linear model of the index's sentences, have its say.")
+        OnOff, typer.Option(help="Let the prior, a CRF of the indexes' sentences, have its say.")
     ] = "on",
     adapters: Annotated[
         str | None,

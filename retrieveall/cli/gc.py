@@ -28,7 +28,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be removed.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Removes adapters and indexes that no kept release names, and what crashes left behind.
+    """Removes adapters and indexes that no kept release needs, and what crashes left behind.
 
     Rolling back to a release that is not kept may be refused afterwards.
     """

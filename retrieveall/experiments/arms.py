@@ -13,6 +13,7 @@ from typing import Any
 
 from retrieveall.digests import digest_json
 from retrieveall.embedding import spec_for
+from retrieveall.errors import IncompatibleArtefactError
 from retrieveall.evaluation.report import EvalReport
 from retrieveall.evaluation.run import EvalChoice, evaluate_tagger
 from retrieveall.experiments.plan import Arm, Plan
@@ -120,8 +121,13 @@ class PlannedArm:
             workspace: Where everything is.
             adapters: By language.
             device: Where the model is, and torch's threads.
+
+        Raises:
+            IncompatibleArtefactError: The priors are to speak, and learn from other indexes than the plan's.
         """
         arm, plan = self.arm, self.plan
+        if arm.prior:
+            self._check_priors(workspace, adapters)
         options = OpenOptions(
             languages=tuple(sorted(plan.languages)),
             adapters=adapters,
@@ -143,6 +149,17 @@ class PlannedArm:
         )
         with open_tagger(workspace, options) as opened:
             return evaluate_tagger(workspace, opened.tagger, choice)
+
+    def _check_priors(self, workspace: Workspace, adapters: Mapping[str, str]) -> None:
+        for spec in (spec for stage in self.stages for spec in stage if spec.serves):
+            card = workspace.pool.get(adapters[spec.serves[0]]).card
+            if card.prior_weights and dict(card.prior_indexes) != dict(spec.prior_indexes):
+                raise IncompatibleArtefactError(
+                    f"Adapter {adapters[spec.serves[0]]} shares its prior with"
+                    f" {', '.join(card.prior_indexes)}; arm {self.title!r} expects"
+                    f" {', '.join(spec.prior_indexes)}. It was trained for another plan: run this one in a"
+                    " workspace of its own."
+                )
 
     def keep(
         self,
@@ -222,6 +239,7 @@ def _planned(workspace: Workspace, plan: Plan, title: str, seed: int, base: tupl
         threshold_std=settings.prompt.threshold_std if arm.threshold_std is None else arm.threshold_std,
         train_limit=arm.train_limit,
         dev_limit=plan.dev_limit,
+        shares_with_published=False,
     )
     return PlannedArm(
         title=title,
@@ -233,5 +251,6 @@ def _planned(workspace: Workspace, plan: Plan, title: str, seed: int, base: tupl
             "budget_tokens": settings.prompt.budget_tokens,
             "routing_neighbours": settings.retrieval.routing_neighbours,
             "engine": dict(settings.engine),
+            **({"prior_weight": fixed} if arm.prior and (fixed := settings.retrieval.prior_weight) else {}),
         },
     )

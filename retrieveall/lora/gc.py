@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from retrieveall.errors import InputError, RetrieveAllError
+from retrieveall.errors import InputError, NotFoundError
 from retrieveall.frozen import to_dict
 from retrieveall.lora.pool import CARD_FILE
 from retrieveall.lora.release import Release
@@ -34,6 +35,8 @@ _ROOMS: tuple[tuple[str, Kind, str], ...] = (
 )
 _LEARNED: tuple[tuple[str, Kind], ...] = (("routers", "router"), ("priors", "prior"))
 _MARKERS = {kind: marker for _, kind, marker in _ROOMS} | {kind: LEARNED_MARKER for _, kind in _LEARNED}
+PriorIndexes = Callable[[str], Mapping[str, str]]
+"""Returns the `prior_indexes` of an adapter's card by its digest."""
 _TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.*|.*\.[0-9a-f]{{32}}\.tmp")
 
 
@@ -95,14 +98,15 @@ def collect_garbage(
             " the current release always keeps its artefacts."
         )
     kept = _kept(workspace.releases, keep_releases)
-    named = _named(workspace, kept)
+    priors = cache(partial(_prior_indexes, workspace))
+    named = _named(workspace, kept, priors)
     before_s = now_s - min_age_s
     artefacts = [*_artefacts(workspace, named), *_unnamed_learned(workspace, named)]
     inside = tuple(f"{garbage.path}/" for garbage, _ in artefacts)
     leftovers = [pair for pair in _leftovers(workspace.store) if not pair[0].path.startswith(inside)]
     found = [*artefacts, *leftovers]
     old = [garbage for garbage, changed_s in found if changed_s is not None and changed_s < before_s]
-    removed = [g for g in old if dry_run or _remove(workspace, g, keep_releases)]
+    removed = [g for g in old if dry_run or _remove(workspace, g, keep_releases, priors)]
     return GarbageReport(
         removed=tuple(removed),
         size_bytes=sum(garbage.size_bytes for garbage in removed),
@@ -118,7 +122,9 @@ def _kept(releases: Releases, keep_releases: int) -> list[Release]:
     return [releases.load(number) for number in numbers]
 
 
-def _named(workspace: Workspace, kept: Iterable[Release]) -> set[tuple[Kind, str]]:
+def _named(
+    workspace: Workspace, kept: Iterable[Release], prior_indexes: PriorIndexes
+) -> set[tuple[Kind, str]]:
     """Returns adapters, ``language/digest`` of indexes, and what was learned that must stay."""
     named: set[tuple[Kind, str]] = set()
     routers, priors = (_learned_from(workspace.store.child(room)) for room, _ in _LEARNED)
@@ -126,7 +132,10 @@ def _named(workspace: Workspace, kept: Iterable[Release]) -> set[tuple[Kind, str
         indexes = {code: entry.index for code, entry in release.languages.items() if entry.index is not None}
         corpora = {code: list(_parts(workspace, code, digest))[-1] for code, digest in indexes.items()}
         named |= {("router", digest) for digest, learned in routers.items() if learned == corpora}
-        sources = list(_prior_sources(workspace, release, corpora))
+        sources = [
+            _prior_source(code, index, prior_indexes(release.languages[code].adapter))
+            for code, index in corpora.items()
+        ]
         named |= {("prior", digest) for digest, learned in priors.items() if learned in sources}
         named |= {("index", f"{code}/{digest}") for some in sources for code, digest in some.items()}
         for language, entry in release.languages.items():
@@ -138,15 +147,17 @@ def _named(workspace: Workspace, kept: Iterable[Release]) -> set[tuple[Kind, str
     return named
 
 
-def _prior_sources(
-    workspace: Workspace, release: Release, corpora: Mapping[str, str]
-) -> Iterator[dict[str, str]]:
-    """Yields the indexes that the prior of each language learns from (see `AdapterCard.prior_indexes`)."""
-    for language, index in corpora.items():
-        shared: Mapping[str, str] = {}
-        with contextlib.suppress(RetrieveAllError):  # an adapter that is gone or broken
-            shared = workspace.pool.get(release.languages[language].adapter).card.prior_indexes
-        yield {**(shared if language in shared else {}), language: index}
+def _prior_indexes(workspace: Workspace, adapter: str) -> Mapping[str, str]:
+    """Returns what stands in an adapter's card; nothing where it is gone."""
+    try:
+        return workspace.pool.get(adapter).card.prior_indexes
+    except NotFoundError:
+        return {}
+
+
+def _prior_source(language: str, index: str, shared: Mapping[str, str]) -> dict[str, str]:
+    """Returns the indexes that a language's prior learns from (see `AdapterCard.prior_indexes`)."""
+    return {**(shared if language in shared else {}), language: index}
 
 
 def _parts(workspace: Workspace, language: str, digest: str) -> Iterable[str]:
@@ -225,10 +236,10 @@ def _last_change(files: Iterable[StoredFile]) -> float | None:
     return max(known) if known and len(known) == len(times) else None
 
 
-def _remove(workspace: Workspace, garbage: Garbage, keep_releases: int) -> bool:
+def _remove(workspace: Workspace, garbage: Garbage, keep_releases: int, prior_indexes: PriorIndexes) -> bool:
     """Removes one thing, unless a release made meanwhile names it."""
     if garbage.kind != "temporary":
-        named = _named(workspace, _kept(workspace.releases, keep_releases))
+        named = _named(workspace, _kept(workspace.releases, keep_releases), prior_indexes)
         if {(garbage.kind, garbage.digest), (garbage.kind, f"{garbage.language}/{garbage.digest}")} & named:
             return False
     workspace.store.remove(garbage.path, marker=_MARKERS.get(garbage.kind))

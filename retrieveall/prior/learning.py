@@ -36,7 +36,7 @@ def learn_prior(sentences: Sequence[Tagged], *, start: PriorWeights | None = Non
 
     Args:
         sentences: Of one language, or of several that are to share what they say.
-        start: Weights to go on from; what was learned of these sentences and others.
+        start: Weights to go on from, of the same labels or others.
 
     Raises:
         InputError: No sentence has a mention.
@@ -46,13 +46,15 @@ def learn_prior(sentences: Sequence[Tagged], *, start: PriorWeights | None = Non
     most = limited(len(sentences), max(1, int(share * len(sentences))))
     chosen = [i for i in most if units[i]]
     mentions = [_mentions(sentences[i], units[i]) for i in chosen]
-    labels = start.labels if start else tuple(sorted({label for some in mentions for _, _, label in some}))
-    if not labels:
+    known = {label for some in mentions for _, _, label in some}
+    if not known:
         raise InputError(
             "The prior was to be learned from sentences without any mention. Import a tagged corpus."
         )
     lengths = np.array([len(units[i]) for i in chosen])
+    labels = tuple(sorted(known.union(start.labels if start else ())))
     table_rows = len(start.table) if start else rows_for(int(lengths.sum()), 1 + 2 * len(labels))
+    begun = _begun(start, labels, table_rows)
     rows, counts = [], []
     for first in range(0, len(chosen), _BATCH_SENTENCES):
         some = chosen[first : first + _BATCH_SENTENCES]
@@ -66,8 +68,8 @@ def learn_prior(sentences: Sequence[Tagged], *, start: PriorWeights | None = Non
         np.concatenate(counts),
         torch.from_numpy(np.concatenate(tags)),
         lengths,
-        start.transitions if start else _transitions(len(labels)),
-        start.table.float() if start else torch.zeros(table_rows, 1 + 2 * len(labels)),
+        begun.transitions,
+        begun.table,
     )
     return PriorWeights(labels=labels, table=table.half(), transitions=transitions)
 
@@ -96,6 +98,20 @@ def _tags(mentions: Sequence[Mention], units: int, labels: Sequence[str]) -> np.
         begins = 1 + 2 * labels.index(label)
         tags[first], tags[first + 1 : end] = begins, begins + 1
     return tags
+
+
+def _begun(start: PriorWeights | None, labels: tuple[str, ...], rows: int) -> PriorWeights:
+    """Returns the weights to begin with, float32: zeros, or `start`'s for the labels that it has."""
+    begun = PriorWeights(
+        labels=labels,
+        table=torch.zeros(rows, 1 + 2 * len(labels)),
+        transitions=_transitions(len(labels)),
+    )
+    if start is not None:
+        tags = [0, *(1 + 2 * labels.index(label) + last for label in start.labels for last in (0, 1))]
+        begun.table[:, tags] = start.table.float()
+        begun.transitions[np.ix_([*tags, 1 + 2 * len(labels)], tags)] = start.transitions
+    return begun
 
 
 def _transitions(labels: int) -> torch.Tensor:

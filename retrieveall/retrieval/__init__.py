@@ -11,6 +11,7 @@ from retrieveall.retrieval.manifest import IndexManifest, IndexOptions, corpus_p
 from retrieveall.retrieval.neighbourhood import DEFAULT_LAMBDA, DEFAULT_M, DEFAULT_N, M_MAX, N_MAX
 from retrieveall.retrieval.neighbours import TrainingNeighbours
 from retrieveall.retrieval.retriever import Retriever
+from retrieveall.retrieval.rows import ContextRows
 from retrieveall.retrieval.writing import IndexRequest, write_index
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DEFAULT_N",
     "M_MAX",
     "N_MAX",
+    "ContextRows",
     "IndexManifest",
     "IndexOptions",
     "IndexRequest",

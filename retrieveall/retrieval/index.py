@@ -279,7 +279,13 @@ def corpus_indexes(store: Store, corpus: str) -> dict[str, str]:
 
 
 def open_contexts(store: Store, language: str, digest: str) -> ContextRows:
-    """Opens the training sentences of a finished index with shards of its own, without its vectors."""
+    """Opens the training sentences of an index with shards of its own.
+
+    Raises:
+        NotFoundError: There is no such finished index.
+        IncompatibleArtefactError: It was written by another format version.
+    """
+    read_manifest(store, language, digest)
     return ContextRows(_rows(_fetched(store, f"{language}/{digest}", digest, "context"), CONTEXT_SCHEMA))
 
 

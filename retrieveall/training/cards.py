@@ -50,6 +50,6 @@ def adapter_card(spec: RunSpec, dev: Measured, *, created_at: str) -> AdapterCar
         initial_adapter=spec.initial_adapter,
         licence=spec.licence,
         prior_weights=dev.prior_weights,
-        prior_indexes=spec.prior_indexes,
+        prior_indexes=spec.prior_indexes if dev.prior_weights else {},
         sources={} if alone else spec.data,
     )

@@ -6,16 +6,17 @@ the strategy makes (see strategies.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from retrieveall.config import Settings, configured
 from retrieveall.corpus.manifest import CorpusManifest
-from retrieveall.errors import IncompatibleArtefactError, NotFoundError
+from retrieveall.errors import IncompatibleArtefactError, NotFoundError, RetrieveAllError
 from retrieveall.lora.card import LanguageData, StrategyName
-from retrieveall.retrieval import IndexManifest, corpus_parts, list_indexes, read_manifest
+from retrieveall.retrieval import IndexManifest, list_indexes, read_manifest
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.inputs import RunSpec
 from retrieveall.training.strategies import AdapterPlan, strategy_named
@@ -35,6 +36,7 @@ class TrainingChoice:
         train_limit: Training sentences per language, drawn at random; None for all.
         dev_limit: Dev sentences per language on which the card's F1 is measured.
         workers: Data-parallel workers of one adapter.
+        shares_with_published: Priors also learn from published languages that are not chosen.
     """
 
     base_model: str
@@ -50,6 +52,7 @@ class TrainingChoice:
     train_limit: int | None = None
     dev_limit: int = 500
     workers: int = 1
+    shares_with_published: bool = True
 
 
 def training_config(
@@ -157,19 +160,26 @@ class _Planner:
 
     @cached_property
     def _indexed(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """Index and labels of the languages that have an index."""
+        """Index and its corpus's labels, of the languages that have an index."""
         workspace, found = self._workspace, {}
-        for code, entry in workspace.releases.current().languages.items():
-            if entry.index is not None:
-                part = corpus_parts({code: read_manifest(workspace.indexes, code, entry.index)})[code]
-                found[code] = (part, tuple(sorted(workspace.pool.get(entry.adapter).card.labels)))
         for code, name in self._names.items():
             manifest = workspace.corpora.manifest(name, code)
             index = _index_of(workspace, manifest, self._choice.embedder, needed=False)
-            found.pop(code, None)
             if index is not None:
-                found[code] = (index.digest, tuple(sorted(manifest.labels)))
+                found[code] = (index.digest, manifest.labels)
+        for code, digest in self._published():
+            with contextlib.suppress(RetrieveAllError):  # what others have lost is no fault of this training
+                of = read_manifest(workspace.indexes, code, digest)
+                manifest = workspace.corpora.manifest(of.corpus, code)
+                if manifest.digest == of.corpus_digest:
+                    found[code] = (of.parts[0], manifest.labels)
         return dict(sorted(found.items()))
+
+    def _published(self) -> Iterator[tuple[str, str]]:
+        """Yields the published languages that are not chosen, with their indexes."""
+        for code, entry in self._workspace.releases.current().languages.items():
+            if self._choice.shares_with_published and code not in self._names and entry.index is not None:
+                yield code, entry.index
 
 
 def _least(*limits: int | None) -> int | None:
