@@ -56,6 +56,23 @@ def test_labels_that_were_not_shared_are_learned_too() -> None:
         learn_prior([annotated("nada .")], start=learned)
 
 
+def test_characters_of_scripts_without_spaces_see_the_runs_around_them() -> None:
+    texts = ["東京 to", "Anna ไทย"]
+    units = [split_units(text) for text in texts]
+    runs = unit_features(texts, units).runs
+    # of two units: each character's own run and the one that touches it, where these stay inside
+    assert runs.counts.tolist() == [3, 3, 0, 0, 5, 5, 4]
+    again, longer = (unit_features([text], [split_units(text)]).runs for text in ("東京 to", "東京都 to"))
+    assert set(again.hashes.tolist()) <= {*runs.hashes.tolist()}
+    assert len({*again.hashes.tolist()} & {*longer.hashes.tolist()}) > 0
+    learned = learn_prior(
+        [annotated("[東京](LOC)は大きい"), annotated("大[京都](LOC)は東"), annotated("[アン](PER)は京")]
+    )
+    assert spans(SpanPrior(learned, weight=1.0).score(["東京は大きい"])[0], "東京は大きい") == [
+        ("東京", "LOC")
+    ]
+
+
 def spans(scores: UnitScores, text: str) -> list[tuple[str, str]]:
     """What the prior alone would tag, one decision after the other."""
     units, chain = split_units(text), Chain(scores)

@@ -22,6 +22,8 @@ from retrieveall.training.run import (
     Measured,
     SplitInput,
     Trained,
+    _DevTagging,
+    _Tried,
     measure_dev,
     train_pack,
 )
@@ -157,3 +159,23 @@ def test_the_prior_counts_as_much_as_it_helps_on_dev(base: str, tmp_path: Path) 
     assert isinstance(measured, Measured)
     assert set(measured.prior_weights) == {"en"} and measured.prior_weights["en"] > 0
     assert measured.by_language["en"].f1 > measured.by_language["de"].f1
+
+
+@pytest.mark.parametrize(
+    ("f1", "best", "asked"),
+    [
+        ({1.0: 0.5, 2.0: 0.6, 4.0: 0.6}, 2.0, 3),  # of equals the smaller
+        ({1.0: 0.5, 2.0: 0.4, 0.5: 0.5, 0.0: 0.3}, 0.5, 4),
+        ({1.0: 0.5, 2.0: 0.4, 0.5: 0.5, 0.0: 0.5}, 0.0, 4),
+        ({1.0: 0.1, 2.0: 0.2, 4.0: 0.3, 8.0: 0.4}, 8.0, 4),
+    ],
+)
+def test_weights_are_tried_as_far_as_they_help(f1: dict[float, float], best: float, asked: int) -> None:
+    class Tagging(_DevTagging):
+        def tried(self, dev: SplitInput, weight: float) -> _Tried:
+            seen.append(weight)
+            return _Tried(weight, [], f1[weight])
+
+    seen: list[float] = []
+    tagging = Tagging(None, "a", LABELS)  # type: ignore[arg-type]
+    assert tagging.best(with_prior(1, right=True)) == (best, []) and len(seen) == asked

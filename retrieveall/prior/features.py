@@ -12,15 +12,19 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 from retrieveall.embedding.hashing import U64, hashed_ngrams, rehashed, text_batches
 from retrieveall.hashed_table import Counts, ranges
+from retrieveall.text.units import UNSPACED_SCRIPTS
 from retrieveall.types import Span
 
 NEAR = 12  # units; words farther away say little, and a text so long may be no sentence
 _LENGTHS = (1, 2, 3, 4, 5)
-_CASED, _PAIR, _BORDER = 1, 2, 3  # salts
+_RUN_LENGTHS = (2, 3)
+_CASED, _PAIR, _BORDER, _RUN = 1, 2, 3, 1000  # salts
+_UNSPACED = regex.compile(rf"[{UNSPACED_SCRIPTS}]", flags=regex.V1)
 _CACHED_SHAPES = 100_000
 
 Places = NDArray[np.int64]
@@ -51,6 +55,8 @@ class UnitFeatures:
         brief: The word without capitals, and its shape in the same way.
         pair: The word and the one before it.
         near: What `brief` has of the unit and of those up to `NEAR` away, each feature once.
+        runs: Of a character of a script without spaces: the runs of two or three units that hold it or
+            touch it, each with its place.
     """
 
     sentence: Places
@@ -58,6 +64,7 @@ class UnitFeatures:
     brief: Bags
     pair: Bags
     near: Bags
+    runs: Bags
 
 
 def unit_features(texts: Sequence[str], units: Sequence[Sequence[Span]]) -> UnitFeatures:
@@ -85,6 +92,7 @@ def unit_features(texts: Sequence[str], units: Sequence[Sequence[Span]]) -> Unit
         brief=brief,
         pair=_plain(_pairs(whole, sentence)[:, None]),
         near=_near(brief, sentence),
+        runs=_runs(whole, np.array([_UNSPACED.match(word) is not None for word in words], bool), sentence),
     )
 
 
@@ -185,6 +193,26 @@ def _near(bags: Bags, sentence: Places) -> Bags:
     is_new = np.ones(len(of), bool)
     is_new[1:] = (hashes[1:] != hashes[:-1]) | (of[1:] != of[:-1])
     return Bags(hashes[is_new], np.bincount(of[is_new], minlength=len(sentence)))
+
+
+def _runs(whole: U64, unspaced: NDArray[np.bool_], sentence: Places) -> Bags:
+    """Returns the runs of units around each of some units; a run stays inside its sentence."""
+    unit = np.flatnonzero(unspaced)
+    hashes, units = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    runs = whole
+    for length in _RUN_LENGTHS:
+        runs = rehashed(rehashed(runs[:-1], length) ^ whole[length - 1 :], length)
+        for start in range(-length, 2):
+            first, last = unit + start, unit + start + length - 1
+            inside = (first >= 0) & (last < len(whole))
+            inside[inside] = (sentence[first[inside]] == sentence[unit[inside]]) & (
+                sentence[last[inside]] == sentence[unit[inside]]
+            )
+            hashes.append(rehashed(runs[first[inside]], _RUN + 10 * length + start))
+            units.append(unit[inside])
+    of = np.concatenate(units)
+    order = np.argsort(of, kind="stable")
+    return Bags(np.concatenate(hashes)[order], np.bincount(of, minlength=len(whole)))
 
 
 def _joined(hashes: U64, counts: Counts, more_UF: NDArray[np.uint64]) -> Bags:

@@ -31,7 +31,7 @@ class Role(NamedTuple):
 
 
 _SEEN = [(0, "full"), (-1, "full"), (1, "full"), (0, "pair"), (1, "pair")]
-_SEEN += [(offset, "brief") for offset in (-3, -2, 2, 3)] + [(0, "near")]
+_SEEN += [(offset, "brief") for offset in (-3, -2, 2, 3)] + [(0, "near"), (0, "runs")]
 ROLES = tuple(Role(offset, kind, 100 + place) for place, (offset, kind) in enumerate(_SEEN))
 
 
