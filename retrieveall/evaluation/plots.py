@@ -21,8 +21,8 @@ from retrieveall.evaluation.report import EvalReport
 from retrieveall.evaluation.views import VIEW_TITLES, View
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; shapes say the same again.
-RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a7a7a")
-MARKERS = ("o", "s", "D", "^", "v")
+RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a7a7a", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 INK = "#1f2430"
 GRID = "#d7dae0"
 
@@ -84,7 +84,7 @@ def plot_reliability(report: EvalReport) -> Figure | None:
 
 
 def series_style(number: int) -> dict[str, Any]:
-    """Returns colour and marker of one of up to 25 series, no two alike."""
+    """Returns colour and marker of one of up to 49 series, no two alike."""
     colours = len(RUN_COLOURS)
     shift = number // colours
     return {"color": RUN_COLOURS[number % colours], "marker": MARKERS[(number + shift) % len(MARKERS)]}
@@ -99,7 +99,7 @@ def save_png(figure: Figure, path: Path, *, dpi: int = 160) -> None:
 def svg_of(figure: Figure, *, salt: str) -> str:
     """Returns the figure as an ``<svg>`` element for a page that defines the colour variables.
 
-    Variables: ``--ink``, ``--grid`` and ``--run-0`` … ``--run-4``. The output is deterministic.
+    Variables: ``--ink``, ``--grid`` and ``--run-0`` … ``--run-6``. The output is deterministic.
 
     Args:
         figure: Drawn by this module.
