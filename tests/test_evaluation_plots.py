@@ -49,5 +49,5 @@ def test_synthetic_is_written_on_the_plot() -> None:
 
 
 def test_too_many_runs_are_refused() -> None:
-    with pytest.raises(InputError, match="got 6"):
-        plot_f1([full_report()] * 6)
+    with pytest.raises(InputError, match="got 8"):
+        plot_f1([full_report()] * 8)
