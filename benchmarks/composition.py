@@ -24,6 +24,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from measuring import RESULTS, parsed
 
+import retrieveall.tagger
 from retrieveall.cli.session import claim_base
 from retrieveall.corpus.limits import limited
 from retrieveall.evaluation.comparison import compare
@@ -49,6 +50,7 @@ _COMPOSITIONS: tuple[tuple[Composition, int], ...] = (
     ("fusion", 3),
 )
 _CHUNK = 128
+retrieveall.tagger.MIXTURE_ADAPTERS = max(count for _, count in _COMPOSITIONS)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from retrieveall.routing.router import Routed
 from retrieveall.text.sentences import check_text, split_sentences
 from retrieveall.types import Composition, Entity, Examples, Route, Shares, Span, TaggedSentence, TaggedText
 
-MIXTURE_ADAPTERS = 3  # RetrieveAll/LoraRetriever: a language without an adapter gets the mixture of top-3
+MIXTURE_ADAPTERS = 2  # of a language without an adapter; LoraRetriever takes 3, two measured better
 
 
 class SentenceRouter(Protocol):
@@ -230,9 +230,10 @@ def pinned_route(language: str) -> Route:
 
 
 def compose(route: Route, adapters: Mapping[str, ServedAdapter]) -> Composed:
-    """Chooses adapters for a route: the language's own, or for an unknown one the mixture of top-3.
+    """Chooses adapters for a route: the language's own, or for an unknown one a mixture of the best.
 
-    Source: LoraRetriever (selection, mixture); the threshold behind ``route.known`` is our own choice.
+    Source: LoraRetriever (selection, mixture); the threshold behind ``route.known`` and the number of
+    adapters are our own choice.
 
     Raises:
         NotFoundError: The ranking holds no language of the release.
