@@ -1,11 +1,11 @@
-"""Should equal names of one document agree? Two rules on top of the tagger, measured before one is built in.
+"""Should equal names of one document agree? Rules on top of the tagger, measured before one is built in.
 
     python benchmarks/consistency.py --workspace W --corpus masakhaner2 --languages ha,ig,rw,yo
 
 The first test sentences of a corpus of news, in its order, some in a row as one document, tagged with their
-own adapter. `one label`: all mentions of one surface in a document take the label that has the largest sum of
-scores there. `everywhere`: besides, a surface that was found with a score of at least one half is a mention
-wherever else it stands between unit borders and overlaps none. Both are own choices.
+own adapter, each for itself. `one label`: all mentions of one surface in a document take the label that has
+the largest sum of scores there. `repeats`: what repeats a mention is one, too (`retrieveall.repeats`), as the
+tagger does with texts of several sentences. `both` does one after the other.
 
 Writes the F1 of each and paired tests to consistency-CORPUS.json, with a picture.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,13 +27,11 @@ from retrieveall.evaluation.plots import plot_f1, save_png
 from retrieveall.evaluation.report import EvalReport
 from retrieveall.evaluation.unseen import SeenInTraining
 from retrieveall.opening import OpenOptions, open_tagger
+from retrieveall.repeats import with_repeats
 from retrieveall.tagger import TextInput
-from retrieveall.text.mentions import occurrences
-from retrieveall.text.units import split_units, unit_borders
 from retrieveall.types import Entity, Sentence
 from retrieveall.workspace import Workspace
 
-_SURE = 0.5
 Found = list[list[Entity]]  # the mentions of each sentence
 Rule = Callable[[Sequence[Sentence], Found], Found]
 
@@ -92,31 +90,22 @@ def one_label(sentences: Sequence[Sentence], found: Found) -> Found:
     """Gives the mentions of one surface the label with the largest sum of scores."""
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for entity in (entity for some in found for entity in some):
-        sums[entity.text][entity.label] += entity.score  # type: ignore[assignment]
+        sums[entity.text][entity.label] += entity.score  # type: ignore[assignment]  # a float
     best = {surface: labels.most_common(1)[0][0] for surface, labels in sums.items()}
     return [[replace(entity, label=best[entity.text]) for entity in some] for some in found]
 
 
-def everywhere(sentences: Sequence[Sentence], found: Found) -> Found:
-    """Besides, makes mentions of a surface's other occurrences, the longest surfaces first."""
-    agreed = one_label(sentences, found)
-    sure = {entity.text: entity for some in agreed for entity in some if entity.score >= _SURE}
-    ordered = sorted(sure.values(), key=lambda entity: -len(entity.text))
-    return [[*some, *_missed(one.text, ordered, some)] for one, some in zip(sentences, agreed, strict=True)]
+def repeats(sentences: Sequence[Sentence], found: Found) -> Found:
+    """Adds what repeats a mention, as the tagger does."""
+    return [list(some) for some in with_repeats([one.text for one in sentences], found)]
 
 
-def _missed(text: str, names: Sequence[Entity], found: Sequence[Entity]) -> Iterator[Entity]:
-    firsts, ends = unit_borders(split_units(text))
-    taken = {place for entity in found for place in range(entity.start_char, entity.end_char)}
-    for name in names:
-        for start in occurrences(text, name.text):
-            end = start + len(name.text)
-            if start in firsts and end in ends and taken.isdisjoint(range(start, end)):
-                taken.update(range(start, end))
-                yield replace(name, start_char=start, end_char=end)
+def both(sentences: Sequence[Sentence], found: Found) -> Found:
+    """Does both."""
+    return repeats(sentences, one_label(sentences, found))
 
 
-_RULES: dict[str, Rule] = {"as tagged": as_tagged, "one label": one_label, "everywhere": everywhere}
+_RULES: dict[str, Rule] = {"as tagged": as_tagged, "one label": one_label, "repeats": repeats, "both": both}
 
 
 if __name__ == "__main__":

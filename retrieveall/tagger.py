@@ -15,6 +15,7 @@ from typing import Protocol
 from retrieveall.embedding.protocol import Vectors
 from retrieveall.errors import InputError, NotFoundError, UnknownLanguageError
 from retrieveall.generation import Generated, GenerationTask, Generator
+from retrieveall.repeats import with_repeats
 from retrieveall.routing.router import Routed
 from retrieveall.text.sentences import check_text, split_sentences
 from retrieveall.types import Composition, Entity, Examples, Route, Shares, Span, TaggedSentence, TaggedText
@@ -278,7 +279,7 @@ def merge(
     answers: Sequence[Generated],
     examples: Sequence[Examples] | None,
 ) -> list[TaggedText]:
-    """Puts sentence answers back into their documents.
+    """Puts sentence answers back into their documents, with the names that a document repeats.
 
     Args:
         documents: N texts.
@@ -293,13 +294,25 @@ def merge(
     for document, sentences in zip(documents, spans, strict=True):
         entities: list[Entity] = []
         tagged = []
-        for span in sentences:
-            entities += [_moved(entity, span.start_char) for entity in answers[at].entities]
+        for span, found in zip(
+            sentences, _found(document, sentences, answers[at : at + len(sentences)]), strict=True
+        ):
+            entities += [_moved(entity, span.start_char) for entity in found]
             kept = examples[at] if examples is not None else None
             tagged.append(_tagged_sentence(span, routes[at], composed[at], answers[at], kept))
             at += 1
         results.append(TaggedText(entities=tuple(entities), sentences=tuple(tagged), id=document.id))
     return results
+
+
+def _found(
+    document: TextInput, sentences: Sequence[Span], answers: Sequence[Generated]
+) -> list[tuple[Entity, ...]]:
+    """Returns the mentions of a document's sentences; one that is a single sentence repeats nothing."""
+    found = [answer.entities for answer in answers]
+    if len(sentences) < 2:
+        return found
+    return with_repeats([document.text[span.start_char : span.end_char] for span in sentences], found)
 
 
 def _tagged_sentence(
