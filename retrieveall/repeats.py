@@ -2,7 +2,7 @@
 
 A tagger that reads sentence by sentence finds a name in one of them and misses it in the next. What is found
 stays as it is; places are only added. Source: own choice; on runs of ten sentences of African news it brings
-three quarters of a point (docs/results.md).
+half a point (docs/results.md).
 """
 
 from __future__ import annotations
