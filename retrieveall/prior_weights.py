@@ -19,6 +19,7 @@ from retrieveall.corpus.limits import limited
 from retrieveall.errors import RetrieveAllError
 from retrieveall.languages import POLYGLOT
 from retrieveall.learned import Learned
+from retrieveall.lora.card import prior_sources
 from retrieveall.prior import PriorWeights, SpanPrior, learn_prior, mixed
 from retrieveall.retrieval import ContextRows, corpus_parts, open_contexts, read_manifest
 from retrieveall.types import ContextExample, Shares, UnitScores
@@ -122,8 +123,7 @@ def kept_prior(workspace: Workspace, language: str, choice: PriorChoice) -> Prio
         NotFoundError: There is no such index.
     """
     part = corpus_parts({language: read_manifest(workspace.indexes, language, choice.index)})[language]
-    shared = choice.shared if language in choice.shared else {}
-    indexes = {**shared, language: part}
+    indexes = prior_sources(language, part, choice.shared)
     found = _learned(workspace, language, indexes).read()
     if found is not None:
         return found

@@ -86,6 +86,17 @@ def test_what_decides_the_scores_decides_the_name(workspace: Workspace, change: 
     assert only(workspace, **CHANGES[change]).name != only(workspace).name
 
 
+def test_a_weight_that_the_workspace_sets_decides_the_name_of_arms_with_the_prior(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def names(prior: bool) -> str:
+        return only(workspace, arms={"a": {"prior": prior}}).name
+
+    plain, asked = names(False), names(True)
+    monkeypatch.setenv("RETRIEVEALL_RETRIEVAL_PRIOR_WEIGHT", "0")
+    assert names(False) == plain and names(True) != asked
+
+
 def test_the_names_of_plan_and_arm_do_not_decide_it(workspace: Workspace) -> None:
     again = only(workspace, name="other", arms={"b": {}}, languages=("en", "de"))
     assert again.name == only(workspace).name

@@ -221,6 +221,7 @@ def planned_arms(workspace: Workspace, plan: Plan, base: tuple[str, str]) -> lis
 
 def _planned(workspace: Workspace, plan: Plan, title: str, seed: int, base: tuple[str, str]) -> PlannedArm:
     settings = workspace.settings()
+    fixed = settings.retrieval.prior_weight
     arm = plan.arm(title)
     ranked = {} if arm.rank is None else {"rank": arm.rank, "alpha": 2 * arm.rank}
     recipe = {**ranked, **arm.recipe, "seed": seed}
@@ -251,6 +252,6 @@ def _planned(workspace: Workspace, plan: Plan, title: str, seed: int, base: tupl
             "budget_tokens": settings.prompt.budget_tokens,
             "routing_neighbours": settings.retrieval.routing_neighbours,
             "engine": dict(settings.engine),
-            **({"prior_weight": fixed} if arm.prior and (fixed := settings.retrieval.prior_weight) else {}),
+            **({"prior_weight": fixed} if arm.prior and fixed is not None else {}),
         },
     )

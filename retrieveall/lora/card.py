@@ -175,6 +175,17 @@ def check_card(card: AdapterCard) -> None:
             raise InputError(f"The card's dev scores are {dev}; expected fractions, f1_low <= f1_high.")
 
 
+def prior_sources(language: str, index: str, shared: Mapping[str, str]) -> dict[str, str]:
+    """Returns by language the indexes that the prior of a language learns from.
+
+    Args:
+        language: The language.
+        index: Its own index.
+        shared: What stands in its adapter's card, `AdapterCard.prior_indexes`.
+    """
+    return {**(shared if language in shared else {}), language: index}
+
+
 def check_compatible(
     card: AdapterCard, *, base_digest: str, embedder_digest: str | None, prompt_format: str = PROMPT_FORMAT
 ) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retrieveall.errors import InputError, NotFoundError
 from retrieveall.frozen import to_dict
+from retrieveall.lora.card import prior_sources
 from retrieveall.lora.pool import CARD_FILE
 from retrieveall.lora.release import Release
 from retrieveall.lora.releases import INDEX_MARKER, Releases
@@ -133,7 +134,7 @@ def _named(
         corpora = {code: list(_parts(workspace, code, digest))[-1] for code, digest in indexes.items()}
         named |= {("router", digest) for digest, learned in routers.items() if learned == corpora}
         sources = [
-            _prior_source(code, index, prior_indexes(release.languages[code].adapter))
+            prior_sources(code, index, prior_indexes(release.languages[code].adapter))
             for code, index in corpora.items()
         ]
         named |= {("prior", digest) for digest, learned in priors.items() if learned in sources}
@@ -153,11 +154,6 @@ def _prior_indexes(workspace: Workspace, adapter: str) -> Mapping[str, str]:
         return workspace.pool.get(adapter).card.prior_indexes
     except NotFoundError:
         return {}
-
-
-def _prior_source(language: str, index: str, shared: Mapping[str, str]) -> dict[str, str]:
-    """Returns the indexes that a language's prior learns from (see `AdapterCard.prior_indexes`)."""
-    return {**(shared if language in shared else {}), language: index}
 
 
 def _parts(workspace: Workspace, language: str, digest: str) -> Iterable[str]:
