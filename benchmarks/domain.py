@@ -37,10 +37,10 @@ from retrieveall.opening import (
     OpenOptions,
     OpenRelease,
     OracleRouter,
-    ReleaseRetriever,
     open_retriever,
     read_release,
 )
+from retrieveall.release_retriever import ReleaseRetriever
 from retrieveall.storage import Store
 from retrieveall.tagger import Tagger, TextInput
 from retrieveall.taught.book import TaughtBook

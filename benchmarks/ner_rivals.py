@@ -154,8 +154,8 @@ def of_language(
 
 def polyglot(workspace: Workspace, arguments: argparse.Namespace) -> EvalReport:
     """Runs a plan of one arm."""
+    from train_jobs.packs import Resources
     from train_jobs.run_experiment import run_experiment
-    from train_jobs.train_adapters import Resources
 
     recipe = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     plan = Plan(

@@ -25,12 +25,12 @@ from retrieveall.engine.transformers_engine import TransformersEngine
 from retrieveall.generation import Generator
 from retrieveall.opening import (
     OpenOptions,
-    ReleaseRetriever,
     open_engine,
     open_release_router,
     open_retriever,
     read_release,
 )
+from retrieveall.release_retriever import ReleaseRetriever
 from retrieveall.tagger import (
     SentenceRouter,
     ServedAdapter,

@@ -13,7 +13,6 @@ from typing import Self
 import torch
 
 from retrieveall.config import Settings, configured
-from retrieveall.embedding.protocol import Vectors
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
 from retrieveall.errors import ConfigError, InputError, NotFoundError
 from retrieveall.generation import Generator
@@ -23,9 +22,9 @@ from retrieveall.lora.release import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
 from retrieveall.models.digest import base_digest
 from retrieveall.models.dtypes import default_dtype
-from retrieveall.prior import with_told
-from retrieveall.prior_weights import OpenPrior, PriorChoice, open_priors, said_of
-from retrieveall.retrieval import LanguageIndex, Retriever
+from retrieveall.prior_weights import PriorChoice, open_priors
+from retrieveall.release_retriever import ReleaseRetriever
+from retrieveall.retrieval import Retriever
 from retrieveall.route_settings import with_fitted_settings
 from retrieveall.route_weights import kept_weights
 from retrieveall.routing import ROUTERS, Routed, open_router
@@ -33,7 +32,6 @@ from retrieveall.tagger import SentenceRouter, ServedAdapter, Tagger
 from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.layers import SeenTaught, TaughtLayers
 from retrieveall.taught.view import TaughtView
-from retrieveall.types import Examples, Shares
 from retrieveall.workspace import Workspace
 
 
@@ -161,82 +159,6 @@ def _of_adapters(workspace: Workspace, languages: Mapping[str, ReleaseEntry]) ->
         embedder_digest=next(iter(embedders), None),
         prompt_format=cards[0].prompt_format,
     )
-
-
-class ReleaseRetriever:
-    """Retrieves with the n, m and λ that each language's adapter was trained with.
-
-    A language without an index has no examples.
-
-    Args:
-        retriever: The release's indexes.
-        cards: Card of each language's adapter.
-        priors: The priors of languages that have one.
-        examples: False finds none, and leaves what the priors say.
-        taught: Taught examples that are also found; None for those of the release alone.
-    """
-
-    def __init__(
-        self,
-        retriever: Retriever,
-        cards: Mapping[str, AdapterCard],
-        *,
-        priors: Mapping[str, OpenPrior],
-        examples: bool = True,
-        taught: SeenTaught | None = None,
-    ) -> None:
-        self.retriever, self.priors = retriever, priors
-        self._cards, self._examples, self._taught = cards, examples, taught
-
-    def seeing(self, taught: SeenTaught) -> ReleaseRetriever:
-        """Returns a retriever over the same indexes that also finds taught examples."""
-        return ReleaseRetriever(
-            self.retriever, self._cards, priors=self.priors, examples=self._examples, taught=taught
-        )
-
-    @property
-    def indexes(self) -> Mapping[str, LanguageIndex]:
-        """The opened indexes by language."""
-        return self.retriever.indexes
-
-    def retrieve_batch(
-        self, language: str, texts: Sequence[str], embeddings: Vectors | None = None
-    ) -> list[Examples]:
-        """Returns the examples of each text, strongest first.
-
-        Raises:
-            ServiceUnavailable: A taught example that must be seen has not arrived here.
-        """
-        index = self.retriever.indexes.get(language)
-        if index is None or not self._examples:
-            return [Examples()] * len(texts)
-        return self._find(language, index, texts, embeddings)
-
-    def with_priors(
-        self, texts: Sequence[str], shares: Sequence[Shares], found: Sequence[Examples]
-    ) -> list[Examples]:
-        """Returns examples with what the priors of each text's likely languages say, and taught mentions.
-
-        A text whose chosen language has no prior goes without.
-        """
-        return [
-            one if said is None else replace(one, prior=with_told(said, text, one.entity))
-            for text, one, said in zip(texts, found, said_of(self.priors, texts, shares), strict=True)
-        ]
-
-    def _find(
-        self, language: str, index: LanguageIndex, texts: Sequence[str], embeddings: Vectors | None
-    ) -> list[Examples]:
-        card = self._cards[language]
-        return self.retriever.retrieve_batch(
-            language,
-            texts,
-            n=card.entity_examples,
-            m=card.context_examples,
-            threshold_lambda=card.threshold_std,
-            embeddings=embeddings,
-            layers=self._taught.stack(language, index, card.labels) if self._taught else None,
-        )
 
 
 class OracleRouter:

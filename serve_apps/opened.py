@@ -16,10 +16,10 @@ from retrieveall.errors import NotFoundError, RetrieveAllError
 from retrieveall.opening import (
     OpenOptions,
     OpenRelease,
-    ReleaseRetriever,
     open_retriever,
     read_release,
 )
+from retrieveall.release_retriever import ReleaseRetriever
 from retrieveall.retrieval import LanguageIndex, Retriever
 from retrieveall.storage import Store
 from retrieveall.workspace import Workspace

@@ -9,7 +9,7 @@ from typing import Self
 
 from retrieveall.embedding.protocol import Vectors
 from retrieveall.errors import BrokenArtefactError
-from retrieveall.opening import ReleaseRetriever
+from retrieveall.release_retriever import ReleaseRetriever
 from retrieveall.tagger import Composed, retrieve_examples
 from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.layers import SeenTaught, TaughtLayers

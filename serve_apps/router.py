@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
-from retrieveall.opening import ReleaseRetriever, open_release_router
+from retrieveall.opening import open_release_router
+from retrieveall.release_retriever import ReleaseRetriever
 from retrieveall.routing.router import Routed
 from retrieveall.tagger import SentenceRouter, TextInput, route_sentences
 from retrieveall.types import Span

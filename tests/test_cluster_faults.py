@@ -29,9 +29,10 @@ from tests.test_cli_submit import call, printed
 from tests.test_train_jobs_tag_corpus import request, rows_of, scores, spans, write_input
 from tests.test_train_jobs_train_adapters import break_corpus, has_checkpoint, make_workspace, specs
 from tests.workspaces import random_workspace
+from train_jobs.packs import Resources
 from train_jobs.pool import PoolResources
 from train_jobs.tag_corpus import tag_corpus
-from train_jobs.train_adapters import RESULT, Resources, TrainReport, train_adapters
+from train_jobs.train_adapters import RESULT, TrainReport, train_adapters
 
 SIX = ("de", "en", "es", "fr", "ru", "sw")
 NODES = 3

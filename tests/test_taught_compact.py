@@ -8,7 +8,8 @@ import pytest
 
 from retrieveall.errors import InputError
 from retrieveall.lora.gc import collect_garbage
-from retrieveall.opening import OpenOptions, ReleaseRetriever, open_retriever, read_release
+from retrieveall.opening import OpenOptions, open_retriever, read_release
+from retrieveall.release_retriever import ReleaseRetriever
 from retrieveall.retrieval import list_indexes, read_manifest
 from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.compact import TAUGHT_CORPUS, compact, folded_seqs

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from retrieveall.corpus.sample import sample_corpus
-from retrieveall.errors import ConfigError
 from retrieveall.frozen import to_dict
 from retrieveall.lora.card import DevScores, LanguageData, check_card
 from retrieveall.lora.releases import Publication
@@ -23,37 +22,18 @@ from retrieveall.models.digest import base_digest
 from retrieveall.storage import Store
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.cards import adapter_card
-from retrieveall.training.data import RenderConfig
 from retrieveall.training.inputs import RunSpec
 from retrieveall.training.planning import TrainingChoice, plan_specs
 from retrieveall.training.run import Measured
 from retrieveall.workspace import Workspace
 from tests.models import save_tiny_adapter, save_tiny_base, tiny_model
 from tests.processes import wait_for_worker
-from tests.stores import BASE, CORPUS, add_adapter, dev
+from tests.runs import SPEC
+from tests.stores import CORPUS, add_adapter, dev
 
 train_jobs = pytest.importorskip("train_jobs.train_adapters")
 
 NOW = "2026-01-01T00:00:00+00:00"
-SPEC = RunSpec(
-    language="nl",
-    data={"nl": LanguageData(corpus="panx", corpus_digest=CORPUS, index="1" * 16)},
-    train_languages=("nl",),
-    serves=("nl",),
-    strategy="monolingual",
-    labels=("LOC", "PER"),
-    base_model="tiny",
-    base_digest=BASE,
-    config=AdapterTrainingConfig(rank=16, render=RenderConfig(entity_examples=3, context_examples=1)),
-    examples=True,
-    embedder="ngram",
-    embedder_digest="2" * 16,
-    threshold_std=0.5,
-    train_limit=100,
-    dev_limit=50,
-    synthetic=True,
-    licence="CC0",
-)
 
 
 def outcome(language: str = "nl", **fields: Any) -> Any:
@@ -95,61 +75,6 @@ def test_the_card_of_a_polyglot_adapter_holds_the_data_and_the_scores_of_each_la
     assert (card.dev_for("nl"), card.dev_for("de"), card.dev_for("fr")) == (dev(0.4), dev(0.6), None)
     assert card.corpus_digest not in (CORPUS, german.corpus_digest)
     assert spec.title == "mul (nl de)"
-
-
-def test_resources_are_asked_of_ray_per_worker() -> None:
-    cpu = train_jobs.Resources(workers_per_language=2, cpus_per_worker=3)
-    gpu = train_jobs.Resources(gpus_per_worker=0.5)
-
-    assert (cpu.device.name, cpu.device.threads) == ("cpu", 3)
-    assert (cpu.scaling.num_workers, cpu.scaling.use_gpu) == (2, False)
-    assert cpu.scaling.resources_per_worker == {"CPU": 3}
-    assert gpu.device.name == "cuda"
-    assert gpu.scaling.use_gpu is True
-    assert gpu.scaling.resources_per_worker == {"CPU": 1, "GPU": 0.5}
-
-
-def test_a_pack_has_one_worker() -> None:
-    with pytest.raises(ConfigError, match="Leave out --packed or --workers-per-language"):
-        train_jobs.Resources(pack_size=8, workers_per_language=2)
-    with pytest.raises(ConfigError, match="at least 1"):
-        train_jobs.Resources(pack_size=0)
-
-
-def test_runs_are_packed_in_order_and_one_alone_keeps_its_name() -> None:
-    specs = [replace(SPEC, language=language) for language in ("aa", "bb", "cc", "dd", "ee")]
-    packs = train_jobs.packs(specs, 2)
-    assert [[spec.language for spec in pack] for pack in packs] == [["aa", "bb"], ["cc", "dd"], ["ee"]]
-    names = [train_jobs.pack_name(pack) for pack in packs]
-    assert names[2] == specs[4].run_name
-    assert len(set(names)) == 3 and all(name.startswith("pack-") for name in names[:2])
-    assert names == [train_jobs.pack_name(pack) for pack in train_jobs.packs(specs, 2)]
-
-
-@pytest.mark.parametrize(
-    ("runs", "size", "room", "sizes"),
-    [
-        (3, 8, 2, [2, 1]),
-        (8, 8, 4, [2, 2, 2, 2]),
-        (6, 3, 2, [3, 3]),
-        (9, 4, 2, [3, 3, 3]),
-        (1, 8, 4, [1]),
-        (0, 8, 2, []),
-    ],
-)
-def test_packs_leave_no_room_idle(runs: int, size: int, room: int, sizes: list[int]) -> None:
-    specs = [replace(SPEC, language=f"a{number}") for number in range(runs)]
-    packs = train_jobs.packs(specs, size, room)
-    assert [len(pack) for pack in packs] == sizes
-    assert [spec for pack in packs for spec in pack] == specs
-
-
-def test_runs_that_compute_in_other_data_types_share_no_pack() -> None:
-    rounded = replace(SPEC.config, dtype="bfloat16")
-    specs = [replace(SPEC, language=code) for code in ("aa", "bb", "cc")]
-    specs[1] = replace(specs[1], config=rounded)
-    packs = train_jobs.packs(specs, 8)
-    assert [[spec.language for spec in pack] for pack in packs] == [["aa", "cc"], ["bb"]]
 
 
 def test_a_finished_adapter_is_taken_up_as_long_as_the_pool_has_it(tmp_path: Path) -> None:
@@ -250,7 +175,8 @@ from retrieveall.cli.process import ray_running, set_defaults
 set_defaults()
 from retrieveall.workspace import Workspace
 from tests.test_train_jobs_train_adapters import specs
-from train_jobs.train_adapters import Resources, train_adapters
+from train_jobs.packs import Resources
+from train_jobs.train_adapters import train_adapters
 workspace = Workspace.open(sys.argv[1])
 with ray_running():
     report = train_adapters(workspace, specs(workspace, sys.argv[2]), Resources(pack_size=int(sys.argv[3])))

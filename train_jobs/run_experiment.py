@@ -26,8 +26,9 @@ from retrieveall.training.run import Device
 from retrieveall.workspace import Workspace
 from train_jobs import attempts
 from train_jobs.build_index import build_index
+from train_jobs.packs import Resources, room_for_runs
 from train_jobs.pool import PoolResources
-from train_jobs.train_adapters import Resources, TrainOutcome, room_for_runs, train_stages
+from train_jobs.train_adapters import TrainOutcome, train_stages
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is done, its steps done and its steps in all."""

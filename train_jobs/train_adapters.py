@@ -14,85 +14,35 @@ is `retrieveall train` with the same flags.
 from __future__ import annotations
 
 import json
-import math
 import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from retrieveall.clock import utc_now
-from retrieveall.digests import digest_json
-from retrieveall.errors import ConfigError, RetrieveAllError
+from retrieveall.errors import RetrieveAllError
 from retrieveall.frozen import from_dict, to_dict
 from retrieveall.lora.card import DevScores
 from retrieveall.lora.releases import Publication
 from retrieveall.training.cards import adapter_card
 from retrieveall.training.inputs import RunSpec
-from retrieveall.training.run import Device, Measured
+from retrieveall.training.run import Measured
 from retrieveall.workspace import Workspace
 from train_jobs import attempts
+from train_jobs.packs import Resources, pack_name, packs, room_for_runs
 from train_jobs.train_worker import ENDINGS, PROGRESS, PROGRESS_SECONDS, train_worker
 
 RESULT = "result.json"
 
 OnProgress = Callable[[str, int, int], None]
 """Called with a run's title, its steps done and its steps in all."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Resources:
-    """What each run may use.
-
-    Attributes:
-        workers_per_language: Data-parallel workers of one adapter.
-        gpus_per_worker: 0 trains on the CPU.
-        cpus_per_worker: CPUs and torch threads of one worker.
-        max_failures: Restarts of a run whose worker died; a mistake ends it at once.
-        pack_size: Most adapters that one run trains; fewer where there is room for more runs.
-
-    Raises:
-        ConfigError: Packs are to have several workers.
-    """
-
-    workers_per_language: int = 1
-    gpus_per_worker: float = 0.0
-    cpus_per_worker: int = 1
-    max_failures: int = 2
-    pack_size: int = 1
-
-    def __post_init__(self) -> None:
-        if self.pack_size < 1:
-            raise ConfigError(f"A pack of {self.pack_size} adapters was asked for; give at least 1.")
-        if self.pack_size > 1 and self.workers_per_language > 1:
-            raise ConfigError(
-                f"{self.workers_per_language} workers per language were asked for; a pack has one worker for"
-                " all its languages. Leave out --packed or --workers-per-language."
-            )
-
-    @property
-    def device(self) -> Device:
-        """Where a worker computes."""
-        return Device(name="cuda" if self.gpus_per_worker else "cpu", threads=self.cpus_per_worker)
-
-    @property
-    def scaling(self) -> ScalingConfig:
-        """The same for Ray."""
-        per_worker: dict[str, float] = {"CPU": self.cpus_per_worker}
-        if self.gpus_per_worker:
-            per_worker["GPU"] = self.gpus_per_worker
-        return ScalingConfig(
-            num_workers=self.workers_per_language,
-            use_gpu=bool(self.gpus_per_worker),
-            resources_per_worker=per_worker,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,33 +202,6 @@ def _kept(workspace: Workspace, spec: RunSpec) -> TrainOutcome | None:
     return replace(outcome, reused=True, seconds=0.0) if there else None
 
 
-def packs(specs: Sequence[RunSpec], size: int, room: int = 1) -> list[tuple[RunSpec, ...]]:
-    """Groups runs in their order, evenly; what is grouped alike goes on after a kill.
-
-    Runs that ask for another data type cannot share a base with the others.
-
-    Args:
-        specs: The runs.
-        size: Most runs of a group.
-        room: Groups that can be trained at once; there are as many, if there are as many runs.
-    """
-    dtypes = dict.fromkeys(spec.config.dtype for spec in specs)
-    alike = [[spec for spec in specs if spec.config.dtype == dtype] for dtype in dtypes]
-    return [pack for group in alike for pack in _evenly(group, size, room)]
-
-
-def _evenly(specs: Sequence[RunSpec], size: int, room: int) -> list[tuple[RunSpec, ...]]:
-    count = max(math.ceil(len(specs) / size), min(room, len(specs)))
-    edges = [math.ceil(len(specs) * number / count) for number in range(count + 1)]
-    return [tuple(specs[start:end]) for start, end in pairwise(edges)]
-
-
-def pack_name(specs: Sequence[RunSpec]) -> str:
-    """Returns the name of Ray Train's run: that of the adapter where it is only one."""
-    names = [spec.run_name for spec in specs]
-    return names[0] if len(names) == 1 else f"pack-{digest_json(names)}"
-
-
 def _here() -> NodeAffinitySchedulingStrategy:
     """Keeps what watches over a run beside this process, so that another node's death only kills workers."""
     node: str = ray.get_runtime_context().get_node_id()
@@ -288,22 +211,6 @@ def _here() -> NodeAffinitySchedulingStrategy:
 def _cluster() -> Mapping[str, float]:
     total: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return total
-
-
-def room_for_runs(resources: Resources, cluster: Mapping[str, float]) -> int:
-    """Returns how many runs fit into a cluster at once, at least one: a cluster may still grow.
-
-    Args:
-        resources: Of each run.
-        cluster: Total of each resource, as ``ray.cluster_resources()`` gives it.
-    """
-    need = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-    fits = [
-        cluster.get(kind, 0.0) / (amount * resources.workers_per_language)
-        for kind, amount in need.items()
-        if amount
-    ]
-    return max(1, int(min(fits, default=1)))
 
 
 def _tell_progress(workspace: Workspace, specs: Iterable[RunSpec], on_progress: OnProgress) -> None:

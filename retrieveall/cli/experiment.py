@@ -72,8 +72,8 @@ def run_plan(
 ) -> ExperimentOutcome:
     """Runs a plan on this machine or the cluster that ``RAY_ADDRESS`` names."""
     from retrieveall.experiments.plan import read_plan
+    from train_jobs.packs import Resources
     from train_jobs.run_experiment import run_experiment
-    from train_jobs.train_adapters import Resources
 
     plan = read_plan(path)
     base = claim_base(workspace, base_model)

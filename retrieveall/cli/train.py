@@ -200,7 +200,8 @@ def train(
 def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
     """Trains what a request asks for, on this machine or the cluster that ``RAY_ADDRESS`` names."""
     from retrieveall.training.planning import TrainingChoice, plan_specs, training_config
-    from train_jobs.train_adapters import Resources, train_adapters
+    from train_jobs.packs import Resources
+    from train_jobs.train_adapters import train_adapters
 
     settings = workspace.settings()
     base_model, base_digest = claim_base(workspace, request.base_model)
