@@ -51,7 +51,6 @@ WRONG: dict[str, dict[str, Any]] = {
     "compare names c": {"compare": (("a", "c"),)},
     "unknown fields: rnak": {"arms": {"a": {"rnak": 8}}},
     "examples is 'some'": {"arms": {"a": {"examples": "some"}}},
-    "its weight is chosen": {"arms": {"a": {"prior": True, "examples": "neither"}}},
     "holds a seed": {"arms": {"a": {"recipe": {"seed": 1}}}},
 }
 

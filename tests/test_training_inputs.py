@@ -143,6 +143,15 @@ def test_without_examples_nothing_is_searched(workspace: Workspace) -> None:
     assert set(inputs.train.examples) == set(inputs.dev.examples) == {Examples()}
 
 
+@pytest.mark.parametrize("examples", [True, False])
+def test_the_prior_has_its_say_in_the_dev_scores_of_every_adapter_with_an_index(
+    workspace: Workspace, examples: bool
+) -> None:
+    measured = load_inputs(workspace, only(workspace, examples=examples, dev_limit=3)).measured["en"]
+    assert len(measured.examples) == 3 and all(one.prior for one in measured.examples)
+    assert any(one.context for one in measured.examples) is examples
+
+
 def test_a_corpus_without_training_sentences_is_an_error(tmp_path: Path) -> None:
     workspace = Workspace.open(tmp_path / "workspace", create=True)
     add_corpus(workspace, "en", sample_corpus("en", sizes={"test": 3}))

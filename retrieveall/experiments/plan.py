@@ -62,13 +62,6 @@ class Arm:
     rank: int | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if self.prior and not self.trains_with_examples:
-            raise ConfigError(
-                f"An arm with examples {self.examples!r} is to be tested with the prior; its weight is chosen"
-                " for adapters that train with examples alone. Choose `both` or `train`."
-            )
-
     @property
     def trains_with_examples(self) -> bool:
         """Whether training prompts show examples."""

@@ -76,6 +76,8 @@ class RunSpec:
         """Language and digest, such as ``nl-0f3c…``. The base counts by digest, not by name."""
         values = to_dict(replace(self, base_model="", serves=()))
         del values["prior_indexes"]
+        if not self.examples:
+            values["measured"] = "with the prior"  # as such runs once were not
         return f"{self.language}-{digest_json(values)}"
 
     @property
@@ -128,9 +130,9 @@ def load_measured(workspace: Workspace, spec: RunSpec) -> dict[str, SplitInput]:
 
 
 def _with_prior(workspace: Workspace, spec: RunSpec, language: str, split: SplitInput) -> SplitInput:
-    """Adds what the prior of a language's index says; nothing where there are no examples."""
+    """Adds what the prior of a language's index says; nothing where there is no index."""
     digest = spec.data[language].index
-    if not spec.examples or digest is None or not split.sentences:
+    if digest is None or not split.sentences:
         return split
     choice = PriorChoice(index=digest, weight=1.0, shared=spec.prior_indexes)
     priors = open_priors(workspace, {language: choice})
