@@ -104,7 +104,7 @@ class TinyLanguage:
         self._train = self._read(code, "train", arguments.own)
         self._dev = self._read(code, "dev", arguments.limit)
         self.gold = self._read(code, "test", arguments.limit)[0]
-        self.seen = SeenInTraining.of(self._store.load(arguments.corpus, code, "train"))
+        self.seen = SeenInTraining.of(self._train[0])
         embedder = load_embedder(spec_for("ngram", base_model=self._base_model))
         foreign = [one for other in others for one in self._read(other, "train", arguments.others)[0]]
         layers = [Layer(index=index_in_memory(some, embedder)) for some in (self._train[0], foreign)]
@@ -115,7 +115,7 @@ class TinyLanguage:
     def answers(self, seed: int) -> dict[str, list[tuple[Entity, ...]]]:
         """Trains an adapter with each index and returns what they find in the test sentences, by name."""
         splits = {
-            name: [self._split(layers, *forms) for forms in (self._train, self._dev)]
+            name: [self._split(layers, *self._train, spare=2), self._split(layers, *self._dev)]
             for name, layers in self._layers.items()
         }
         labels = tuple(sorted({entity.label for one in self._train[0] for entity in one.entities}))
@@ -156,24 +156,21 @@ class TinyLanguage:
         return [forms[0][place] for place in places], [forms[1][place] for place in places]
 
     def _split(
-        self, layers: Sequence[Layer], sentences: list[Sentence], detokenised: list[Sentence]
+        self, layers: Sequence[Layer], sentences: list[Sentence], detokenised: list[Sentence], spare: int = 0
     ) -> SplitInput:
-        texts = [one.text for one in sentences]
-        return SplitInput(
-            sentences=sentences, detokenised=detokenised, examples=self._examples(layers, texts, exclude=True)
-        )
+        examples = self._examples(layers, [one.text for one in sentences], spare)
+        return SplitInput(sentences=sentences, detokenised=detokenised, examples=examples)
 
-    def _examples(
-        self, layers: Sequence[Layer], texts: Sequence[str], *, exclude: bool = False
-    ) -> list[Examples]:
+    def _examples(self, layers: Sequence[Layer], texts: Sequence[str], spare: int = 0) -> list[Examples]:
+        """Finds what a prompt shows; in training spare ones, too, and never the sentence itself."""
         recipe = AdapterTrainingConfig().render
         return layered_examples(
             layers,
             texts,
-            n=recipe.entity_examples,
-            m=recipe.context_examples,
+            n=recipe.entity_examples + spare,
+            m=recipe.context_examples + spare,
             threshold_lambda=DEFAULT_LAMBDA,
-            exclude=texts if exclude else None,
+            exclude=texts if spare else None,
         )
 
 

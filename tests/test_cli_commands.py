@@ -116,6 +116,16 @@ def test_a_card_is_shown_to_people_and_as_json(tmp_path: Path) -> None:
     assert listed.digest in shown and listed.card.strategy in shown
 
 
+def test_adapters_that_cannot_be_measured_again_stay_and_say_why(tmp_path: Path) -> None:
+    workspace = random_workspace(tmp_path, ("de", "en"))
+    report = printed(tmp_path / "workspace", "adapters", "remeasure", "de")
+    assert [one["languages"] for one in report["adapters"]] == [["de"]]
+    assert report["adapters"][0]["reason"] and report["adapters"][0]["after"] is None
+    shown = run(tmp_path / "workspace", "adapters", "remeasure").stdout
+    assert "as it is" in shown and shown.endswith("no new release\n")
+    assert workspace.releases.current().number == 1
+
+
 def test_tables_are_printed_without_json(tmp_path: Path, source: Path) -> None:
     import_corpus(tmp_path / "w", source)
 

@@ -33,6 +33,7 @@ from retrieveall.lora.card import DevScores
 from retrieveall.lora.releases import Publication
 from retrieveall.training.cards import adapter_card
 from retrieveall.training.inputs import RunSpec
+from retrieveall.training.remeasure import as_published
 from retrieveall.training.run import Measured
 from retrieveall.workspace import Workspace
 from train_jobs import attempts
@@ -121,8 +122,13 @@ def train_adapters(
     report = TrainReport(outcomes=tuple(outcomes.values()))
     if not publish:
         return report
+    release = workspace.releases.current()
     wishes = [
-        Publication(language=language, adapter=adapter, index=spec.data[language].index)
+        Publication(
+            language=language,
+            adapter=as_published(workspace, release, language, adapter),
+            index=spec.data[language].index,
+        )
         for stage in stages
         for spec in stage
         if (adapter := outcomes[spec.run_name].adapter) is not None

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retrieveall.cli.flags import JsonFlag
-from retrieveall.cli.output import dev_text, note, print_json, print_line, print_table
+from retrieveall.cli.flags import JsonFlag, ThreadsFlag
+from retrieveall.cli.output import dev_text, libraries_on_stderr, note, print_json, print_line, print_table
+from retrieveall.cli.progress import progress_bar
 from retrieveall.cli.session import Session
 from retrieveall.clock import utc_now
+from retrieveall.frozen import to_dict
 
 if TYPE_CHECKING:
     from retrieveall.lora.pool import PoolAdapter
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List adapters, publish, pin, roll back and remove them. Every change is a new release.",
+    help="List, publish, pin, remeasure, roll back and remove adapters. Every change is a new release.",
 )
 
 AdapterArgument = Annotated[
@@ -132,6 +134,48 @@ def remove(
 ) -> None:
     """Takes a language out of the release; its adapters stay in the pool until `retrieveall gc`."""
     _show_release(Session.of(context).open().releases.remove(language, created_at=utc_now()), as_json)
+
+
+@app.command()
+def remeasure(
+    context: typer.Context,
+    languages: Annotated[
+        list[str] | None, typer.Argument(metavar="[LANG]…", help="Only these. [default: all]")
+    ] = None,
+    threads: ThreadsFlag = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measures published adapters again, so that their priors learn from languages that came later, too.
+
+    Weights stay as they are; weight of the prior and dev F1 are found anew on the same dev sentences. What
+    is better or as good is published in one release, all else stays.
+    """
+    import torch
+
+    from retrieveall.training.remeasure import remeasure as measure_again
+    from retrieveall.training.run import Device
+
+    workspace = Session.of(context).open()
+    device = Device(name="cuda" if torch.cuda.is_available() else "cpu", threads=threads)
+    with libraries_on_stderr(), progress_bar("measuring adapters"):
+        report = measure_again(workspace, device, created_at=utc_now(), languages=languages)
+    if as_json:
+        print_json(to_dict(report))
+        return
+    rows: list[list[object]] = [
+        [
+            " ".join(one.languages),
+            one.before,
+            one.after or f"as it is: {one.reason}",
+            dev_text(one.dev_before),
+            dev_text(one.dev),
+        ]
+        for one in report.adapters
+    ]
+    print_table(["language", "adapter", "now", "dev F1 [95 %]", "dev F1 now"], rows)
+    for reason in report.refused.values():
+        print_line(f"not published: {reason}")
+    print_line(f"release {report.release}" if report.release else "no new release")
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -63,6 +63,7 @@ class AdapterCard:
             its dev F1; languages that are missing go without.
         prior_indexes: By language, the indexes whose languages share what their priors learn; the prior of a
             language that is not among them learns from its own index alone.
+        trained_as: Digest of the adapter that training made, where this one is the same measured again.
         sources: For ``mul``: the data of each language, also of one that it was only measured on.
         embedder_digest: Digest of that index's embedder; None where there was none.
         prompt_format: `retrieveall.prompting.codec.PROMPT_FORMAT` at training time.
@@ -106,6 +107,7 @@ class AdapterCard:
     sources: Mapping[str, LanguageData] = field(default_factory=dict)
     prior_weights: Mapping[str, float] = field(default_factory=dict)
     prior_indexes: Mapping[str, str] = field(default_factory=dict)
+    trained_as: str | None = None
     format_version: int = CARD_FORMAT_VERSION
 
     def dev_for(self, language: str) -> DevScores | None:
@@ -158,7 +160,7 @@ def check_card(card: AdapterCard) -> None:
     for label in card.labels:
         check_label(label)
     digests = [card.base_digest, card.corpus_digest]
-    optional = [card.index_digest, card.embedder_digest, card.initial_adapter]
+    optional = [card.index_digest, card.embedder_digest, card.initial_adapter, card.trained_as]
     for language, source in card.sources.items():
         check_language(language)
         digests.append(source.corpus_digest)

@@ -5,21 +5,22 @@ rolling back to it is refused. Nothing younger than the age limit is removed: it
 training or an indexing that has not published yet, so the limit must be longer than the longest of
 them. A job that pins an older release needs that release to be among the kept ones. What a router has
 learned stays while a kept release has just the indexes it learned from, a prior while one of its languages
-learns from just those; the indexes that priors share stay with them, so that both can be learned again.
+learns from just those; the indexes that priors share stay with them, so that both can be learned again, and
+with an adapter that was measured again the one that training made.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retrieveall.errors import InputError, NotFoundError
 from retrieveall.frozen import to_dict
-from retrieveall.lora.card import prior_sources
+from retrieveall.lora.card import AdapterCard, prior_sources
 from retrieveall.lora.pool import CARD_FILE
 from retrieveall.lora.release import Release
 from retrieveall.lora.releases import INDEX_MARKER, Releases
@@ -36,8 +37,8 @@ _ROOMS: tuple[tuple[str, Kind, str], ...] = (
 )
 _LEARNED: tuple[tuple[str, Kind], ...] = (("routers", "router"), ("priors", "prior"))
 _MARKERS = {kind: marker for _, kind, marker in _ROOMS} | {kind: LEARNED_MARKER for _, kind in _LEARNED}
-PriorIndexes = Callable[[str], Mapping[str, str]]
-"""Returns the `prior_indexes` of an adapter's card by its digest."""
+CardOf = Callable[[str], AdapterCard | None]
+"""Returns an adapter's card by its digest, None where it is gone."""
 _TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.*|.*\.[0-9a-f]{{32}}\.tmp")
 
 
@@ -99,15 +100,15 @@ def collect_garbage(
             " the current release always keeps its artefacts."
         )
     kept = _kept(workspace.releases, keep_releases)
-    priors = cache(partial(_prior_indexes, workspace))
-    named = _named(workspace, kept, priors)
+    cards: CardOf = cache(partial(_card, workspace))
+    named = _named(workspace, kept, cards)
     before_s = now_s - min_age_s
     artefacts = [*_artefacts(workspace, named), *_unnamed_learned(workspace, named)]
     inside = tuple(f"{garbage.path}/" for garbage, _ in artefacts)
     leftovers = [pair for pair in _leftovers(workspace.store) if not pair[0].path.startswith(inside)]
     found = [*artefacts, *leftovers]
     old = [garbage for garbage, changed_s in found if changed_s is not None and changed_s < before_s]
-    removed = [g for g in old if dry_run or _remove(workspace, g, keep_releases, priors)]
+    removed = [g for g in old if dry_run or _remove(workspace, g, keep_releases, cards)]
     return GarbageReport(
         removed=tuple(removed),
         size_bytes=sum(garbage.size_bytes for garbage in removed),
@@ -123,9 +124,7 @@ def _kept(releases: Releases, keep_releases: int) -> list[Release]:
     return [releases.load(number) for number in numbers]
 
 
-def _named(
-    workspace: Workspace, kept: Iterable[Release], prior_indexes: PriorIndexes
-) -> set[tuple[Kind, str]]:
+def _named(workspace: Workspace, kept: Iterable[Release], card_of: CardOf) -> set[tuple[Kind, str]]:
     """Returns adapters, ``language/digest`` of indexes, and what was learned that must stay."""
     named: set[tuple[Kind, str]] = set()
     routers, priors = (_learned_from(workspace.store.child(room)) for room, _ in _LEARNED)
@@ -133,14 +132,17 @@ def _named(
         indexes = {code: entry.index for code, entry in release.languages.items() if entry.index is not None}
         corpora = {code: list(_parts(workspace, code, digest))[-1] for code, digest in indexes.items()}
         named |= {("router", digest) for digest, learned in routers.items() if learned == corpora}
+        cards = {code: card_of(entry.adapter) for code, entry in release.languages.items()}
         sources = [
-            prior_sources(code, index, prior_indexes(release.languages[code].adapter))
+            prior_sources(code, index, card.prior_indexes if (card := cards[code]) else {})
             for code, index in corpora.items()
         ]
         named |= {("prior", digest) for digest, learned in priors.items() if learned in sources}
         named |= {("index", f"{code}/{digest}") for some in sources for code, digest in some.items()}
         for language, entry in release.languages.items():
             named.add(("adapter", entry.adapter))
+            if (card := cards[language]) and card.trained_as:
+                named.add(("adapter", card.trained_as))  # or the same command would train it again
             if entry.index is not None:
                 named |= {
                     ("index", f"{language}/{digest}") for digest in _parts(workspace, language, entry.index)
@@ -148,12 +150,11 @@ def _named(
     return named
 
 
-def _prior_indexes(workspace: Workspace, adapter: str) -> Mapping[str, str]:
-    """Returns what stands in an adapter's card; nothing where it is gone."""
+def _card(workspace: Workspace, adapter: str) -> AdapterCard | None:
     try:
-        return workspace.pool.get(adapter).card.prior_indexes
+        return workspace.pool.get(adapter).card
     except NotFoundError:
-        return {}
+        return None
 
 
 def _parts(workspace: Workspace, language: str, digest: str) -> Iterable[str]:
@@ -232,10 +233,10 @@ def _last_change(files: Iterable[StoredFile]) -> float | None:
     return max(known) if known and len(known) == len(times) else None
 
 
-def _remove(workspace: Workspace, garbage: Garbage, keep_releases: int, prior_indexes: PriorIndexes) -> bool:
+def _remove(workspace: Workspace, garbage: Garbage, keep_releases: int, card_of: CardOf) -> bool:
     """Removes one thing, unless a release made meanwhile names it."""
     if garbage.kind != "temporary":
-        named = _named(workspace, _kept(workspace.releases, keep_releases), prior_indexes)
+        named = _named(workspace, _kept(workspace.releases, keep_releases), card_of)
         if {(garbage.kind, garbage.digest), (garbage.kind, f"{garbage.language}/{garbage.digest}")} & named:
             return False
     workspace.store.remove(garbage.path, marker=_MARKERS.get(garbage.kind))

@@ -171,14 +171,15 @@ class AdapterPool:
 def adapter_digest(files: PeftFiles, card: AdapterCard) -> str:
     """Returns the name of an adapter: a digest of its files and of its card without the date.
 
-    Sources and what belongs to priors count where there are some: adapters without keep the names that they
-    had.
+    Sources, what belongs to priors and `trained_as` count where there are some: adapters without keep the
+    names that they had.
     """
     optional = {
         "sources": card.sources,
         "prior_weights": card.prior_weights,
         "prior_indexes": card.prior_indexes,
+        "trained_as": card.trained_as,
     }
-    uncounted = {"created_at", *(name for name, values in optional.items() if not values)}
+    uncounted = {"created_at", *(name for name, value in optional.items() if not value)}
     counted = {key: value for key, value in card.to_dict().items() if key not in uncounted}
     return digest_json({"files": files.digest, "card": counted})

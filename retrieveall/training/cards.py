@@ -1,14 +1,19 @@
-"""The card that a trained adapter gets."""
+"""The card that a trained adapter gets, and the run that a card tells of."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 from retrieveall.digests import digest_json
-from retrieveall.lora.card import AdapterCard
+from retrieveall.errors import IncompatibleArtefactError
+from retrieveall.frozen import from_dict
+from retrieveall.lora.card import AdapterCard, LanguageData
+from retrieveall.lora.pool import PoolAdapter
 from retrieveall.prompting.codec import PROMPT_FORMAT
+from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.inputs import RunSpec
 from retrieveall.training.run import Measured
+from retrieveall.workspace import Workspace
 
 
 def adapter_card(spec: RunSpec, dev: Measured, *, created_at: str) -> AdapterCard:
@@ -52,4 +57,52 @@ def adapter_card(spec: RunSpec, dev: Measured, *, created_at: str) -> AdapterCar
         prior_weights=dev.prior_weights,
         prior_indexes=spec.prior_indexes if dev.prior_weights else {},
         sources={} if alone else spec.data,
+    )
+
+
+def run_of(workspace: Workspace, adapter: PoolAdapter, *, dev_limit: int) -> RunSpec:
+    """Returns a run that reads what the adapter's own read, so that it can be measured on the same sentences.
+
+    Args:
+        workspace: Where the corpora are.
+        adapter: The adapter.
+        dev_limit: Dev sentences per language.
+
+    Raises:
+        NotFoundError: A corpus is gone.
+        IncompatibleArtefactError: A corpus has changed since the training, or this product did not train the
+            adapter.
+    """
+    card, recipe = adapter.card, {field.name for field in fields(AdapterTrainingConfig)}
+    if not recipe <= card.training.keys():
+        raise IncompatibleArtefactError(
+            f"The card of adapter {adapter.digest} does not say how it was trained; expected one that"
+            " `retrieveall train` made."
+        )
+    alone = LanguageData(corpus=card.corpus, corpus_digest=card.corpus_digest, index=card.index_digest)
+    data = card.sources or {card.language: alone}
+    for code, one in data.items():
+        found = workspace.corpora.manifest(one.corpus, code).digest
+        if found != one.corpus_digest:
+            raise IncompatibleArtefactError(
+                f"Corpus {one.corpus!r} of {code!r} is {found} now, the adapter was trained on"
+                f" {one.corpus_digest}. Import the old one again, or train again."
+            )
+    values = {name: value for name, value in card.training.items() if name in recipe}
+    return RunSpec(
+        language=card.language,
+        data=data,
+        train_languages=tuple(card.training.get("languages", data)),
+        strategy=card.strategy,
+        labels=card.labels,
+        base_model=card.base_model,
+        base_digest=card.base_digest,
+        config=from_dict(AdapterTrainingConfig, values, source=f"card of {adapter.digest}: training"),
+        examples=card.examples_in_training,
+        embedder=card.embedder,
+        embedder_digest=card.embedder_digest,
+        threshold_std=card.threshold_std,
+        train_limit=None,
+        dev_limit=dev_limit,
+        synthetic=card.synthetic,
     )

@@ -76,8 +76,8 @@ class RunSpec:
         """Language and digest, such as ``nl-0f3c…``. The base counts by digest, not by name."""
         values = to_dict(replace(self, base_model="", serves=()))
         del values["prior_indexes"]
-        if not self.examples:
-            values["measured"] = "with the prior"  # as such runs once were not
+        if not self.examples and any(data.index for data in self.data.values()):
+            values["has_prior"] = True  # once only runs with examples had one
         return f"{self.language}-{digest_json(values)}"
 
     @property
@@ -117,16 +117,28 @@ def load_inputs(workspace: Workspace, spec: RunSpec) -> TrainingInputs:
     return TrainingInputs(
         train=_in_turn(list(train.values())),
         dev=_in_turn([dev[code] for code in spec.train_languages]),
-        measured={
-            code: _with_prior(workspace, spec, code, split.first(spec.dev_limit))
-            for code, split in dev.items()
-        },
+        measured=_measured(workspace, spec, dev),
     )
 
 
-def load_measured(workspace: Workspace, spec: RunSpec) -> dict[str, SplitInput]:
-    """Reads the dev sentences of a run's scores alone, by language."""
-    return {code: split.first(spec.dev_limit) for code, split in _dev(workspace, spec).items()}
+def load_measured(workspace: Workspace, spec: RunSpec, *, prior: bool = True) -> dict[str, SplitInput]:
+    """Reads the dev sentences of a run's scores alone, by language.
+
+    Args:
+        workspace: Where everything is.
+        spec: The run.
+        prior: Add what the languages' priors say.
+    """
+    dev = _dev(workspace, spec)
+    if prior:
+        return _measured(workspace, spec, dev)
+    return {code: split.first(spec.dev_limit) for code, split in dev.items()}
+
+
+def _measured(workspace: Workspace, spec: RunSpec, dev: Mapping[str, SplitInput]) -> dict[str, SplitInput]:
+    return {
+        code: _with_prior(workspace, spec, code, split.first(spec.dev_limit)) for code, split in dev.items()
+    }
 
 
 def _with_prior(workspace: Workspace, spec: RunSpec, language: str, split: SplitInput) -> SplitInput:

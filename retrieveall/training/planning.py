@@ -6,19 +6,19 @@ the strategy makes (see strategies.py).
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from retrieveall.config import Settings, configured
 from retrieveall.corpus.manifest import CorpusManifest
-from retrieveall.errors import IncompatibleArtefactError, NotFoundError, RetrieveAllError
+from retrieveall.errors import IncompatibleArtefactError, NotFoundError
 from retrieveall.lora.card import LanguageData, StrategyName
-from retrieveall.retrieval import IndexManifest, list_indexes, read_manifest
+from retrieveall.retrieval import IndexManifest, list_indexes
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.inputs import RunSpec
+from retrieveall.training.sharing import SharedIndex, published_indexes
 from retrieveall.training.strategies import AdapterPlan, strategy_named
 from retrieveall.workspace import Workspace
 
@@ -156,30 +156,20 @@ class _Planner:
 
         They are of the languages that are trained together, and of those already published.
         """
-        return {code: index for code, (index, of) in self._indexed.items() if of == labels}
+        return {code: one.digest for code, one in self._indexed.items() if one.labels == labels}
 
     @cached_property
-    def _indexed(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+    def _indexed(self) -> dict[str, SharedIndex]:
         """Index and its corpus's labels, of the languages that have an index."""
         workspace, found = self._workspace, {}
         for code, name in self._names.items():
             manifest = workspace.corpora.manifest(name, code)
             index = _index_of(workspace, manifest, self._choice.embedder, needed=False)
             if index is not None:
-                found[code] = (index.digest, manifest.labels)
-        for code, digest in self._published():
-            with contextlib.suppress(RetrieveAllError):  # what others have lost is no fault of this training
-                of = read_manifest(workspace.indexes, code, digest)
-                manifest = workspace.corpora.manifest(of.corpus, code)
-                if manifest.digest == of.corpus_digest:
-                    found[code] = (of.parts[0], manifest.labels)
+                found[code] = SharedIndex(digest=index.digest, labels=manifest.labels)
+        if self._choice.shares_with_published:
+            found |= published_indexes(workspace, without=self._names)
         return dict(sorted(found.items()))
-
-    def _published(self) -> Iterator[tuple[str, str]]:
-        """Yields the published languages that are not chosen, with their indexes."""
-        for code, entry in self._workspace.releases.current().languages.items():
-            if self._choice.shares_with_published and code not in self._names and entry.index is not None:
-                yield code, entry.index
 
 
 def _least(*limits: int | None) -> int | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from retrieveall.engine.automaton import label_grammar
-from retrieveall.errors import IncompatibleArtefactError, InputError
-from retrieveall.frozen import from_dict, to_dict
+from retrieveall.errors import InputError
+from retrieveall.frozen import to_dict
 from retrieveall.languages import POLYGLOT
-from retrieveall.lora.card import AdapterCard, DevScores
+from retrieveall.lora.card import DevScores
 from retrieveall.lora.trained import TrainedLora
 from retrieveall.models.base import open_base
 from retrieveall.models.dtypes import DTYPES
-from retrieveall.training.adapter import AdapterTrainingConfig
+from retrieveall.training.cards import run_of
 from retrieveall.training.data import DecidedRow, decided_row, fits_budget, render_row
 from retrieveall.training.fisher import (
     diagonal_fisher,
@@ -175,8 +175,7 @@ class _Analysis:
     def __init__(self, workspace: Workspace, choice: TransferChoice, device: Device) -> None:
         self._workspace, self._choice, self._device = workspace, choice, device
         self._card = workspace.pool.get(choice.adapter).card
-        self._spec = _spec(self._card, choice)
-        _check_corpora(workspace, self._card)
+        self._spec = _spec(workspace, choice)
         self._dev = load_measured(workspace, self._spec)
         torch.set_num_threads(device.threads)
         opened = open_base(self._card.base_model, dtype=DTYPES[device.dtype], device=device.name)
@@ -263,11 +262,11 @@ class _Analysis:
         )
 
     def _moved(self, tops: Mapping[float, Mapping[str, Tensor]]) -> Iterator[Moved]:
-        before_P = weights_of(self._adapter)
+        before_P, trained_as = weights_of(self._adapter), self._card.trained_as or self._choice.adapter
         for one in self._workspace.pool.list():
             language = one.card.language
-            if one.card.initial_adapter != self._choice.adapter or language not in self._dev:
-                continue
+            if one.card.initial_adapter != trained_as or language not in self._dev or one.card.trained_as:
+                continue  # what was measured again has the weights of another that is there
             after_P = weights_of(self._opened(one.digest))
             for percent, top in tops.items():
                 yield Moved(
@@ -279,48 +278,15 @@ class _Analysis:
                 )
 
 
-def _spec(card: AdapterCard, choice: TransferChoice) -> RunSpec:
+def _spec(workspace: Workspace, choice: TransferChoice) -> RunSpec:
     """Returns what the adapter's run read, so that the analysis reads the same."""
-    if card.language != POLYGLOT:
+    adapter = workspace.pool.get(choice.adapter)
+    if adapter.language != POLYGLOT:
         raise InputError(
-            f"Adapter {choice.adapter} is of {card.language!r} alone; the analysis needs one of several"
+            f"Adapter {choice.adapter} is of {adapter.language!r} alone; the analysis needs one of several"
             " languages. Train one: `retrieveall train --strategy polyglot`."
         )
-    recipe = {field.name for field in fields(AdapterTrainingConfig)}
-    if not recipe <= card.training.keys():
-        raise IncompatibleArtefactError(
-            f"The card of adapter {choice.adapter} does not say how it was trained; expected one that"
-            " `retrieveall train` made."
-        )
-    source = f"card of {choice.adapter}: training"
-    values = {name: value for name, value in card.training.items() if name in recipe}
-    return RunSpec(
-        language=card.language,
-        data=card.sources,
-        train_languages=tuple(card.training["languages"]),
-        strategy=card.strategy,
-        labels=card.labels,
-        base_model=card.base_model,
-        base_digest=card.base_digest,
-        config=from_dict(AdapterTrainingConfig, values, source=source),
-        examples=card.examples_in_training,
-        embedder=card.embedder,
-        embedder_digest=card.embedder_digest,
-        threshold_std=card.threshold_std,
-        train_limit=None,
-        dev_limit=choice.dev_limit,
-        synthetic=card.synthetic,
-    )
-
-
-def _check_corpora(workspace: Workspace, card: AdapterCard) -> None:
-    for code, data in card.sources.items():
-        found = workspace.corpora.manifest(data.corpus, code).digest
-        if found != data.corpus_digest:
-            raise IncompatibleArtefactError(
-                f"Corpus {data.corpus!r} of {code!r} is {found} now, the adapter was trained on"
-                f" {data.corpus_digest}. Import the old one again, or train again."
-            )
+    return run_of(workspace, adapter, dev_limit=choice.dev_limit)
 
 
 def _overall(measured: Measured | Exception) -> DevScores:
