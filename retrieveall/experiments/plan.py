@@ -39,8 +39,8 @@ class Arm:
         train_limit: Training sentences per language; None for all. The index holds all of them in any case.
         examples: Where prompts show examples.
         routing: How adapters are chosen in the test.
-        prior: Let the priors have their say in the test, at the weights on the adapters' cards. Without them
-            an arm is the papers' method.
+        prior: Let the priors have their say in the test, at the weights on the adapters' cards, which were
+            chosen with the prompts of training. Without them an arm is the papers' method.
         embedder: Of the indexes.
         entity_examples: n, most entity examples in a prompt.
         context_examples: m, most context examples in a prompt.
