@@ -46,7 +46,8 @@ class OpenOptions:
             has one, the release plays no part.
         routing: ``linear``, ``vote``, ``centroid``, ``langid``; ``oracle`` where every text names its
             language; None for the workspace's setting.
-        examples: Show retrieved examples in the prompts.
+        examples: Show retrieved examples in the prompts of adapters that were trained with them.
+        untrained: Show them to the other adapters, too.
         prior: Let the priors have their say.
         namespace: Also find the examples taught in it, and the shared ones; None for those of the release
             alone.
@@ -60,6 +61,7 @@ class OpenOptions:
     adapters: Mapping[str, str] = field(default_factory=dict)
     routing: str | None = None
     examples: bool = True
+    untrained: bool = False
     prior: bool = True
     namespace: str | None = None
     threads: int = 1
@@ -179,11 +181,12 @@ def open_retriever(
     *,
     retriever: Retriever | None = None,
     examples: bool = True,
+    untrained: bool = False,
     prior: bool = True,
 ) -> ReleaseRetriever:
     """Opens the indexes of a release, unless they are given, and their priors.
 
-    Those that the last one named too are kept open; `examples` and `prior` are as in `OpenOptions`.
+    Those that the last one named too are kept open; the flags are those of `OpenOptions`.
     """
     if retriever is None:
         held = None if last is None else last.retriever
@@ -199,7 +202,7 @@ def open_retriever(
         if code in retriever.indexes
     }
     priors = open_priors(workspace, choices, held=None if last is None else last.priors)
-    return ReleaseRetriever(retriever, opened.cards, priors=priors, examples=examples)
+    return ReleaseRetriever(retriever, opened.cards, priors=priors, examples=examples, untrained=untrained)
 
 
 def open_engine(
@@ -267,7 +270,13 @@ def open_tagger(workspace: Workspace, options: OpenOptions | None = None) -> Ope
     options = options or OpenOptions()
     opened = read_release(workspace, options)
     settings = workspace.settings()
-    retriever = open_retriever(workspace, opened, examples=options.examples, prior=options.prior)
+    retriever = open_retriever(
+        workspace,
+        opened,
+        examples=options.examples,
+        untrained=options.untrained,
+        prior=options.prior,
+    )
     router = open_release_router(workspace, opened, retriever, options.routing)
     engine = open_engine(workspace, opened, settings, threads=options.threads, device=options.device)
     generator = Generator(engine, engine.codec, budget_tokens=settings.prompt.budget_tokens)

@@ -17,13 +17,15 @@ from retrieveall.types import Examples, Shares
 class ReleaseRetriever:
     """Retrieves with the n, m and λ that each language's adapter was trained with.
 
-    A language without an index has no examples.
+    A language without an index has no examples, and an adapter that was trained without any is shown none:
+    they would only confuse it. What is taught to it speaks in its prior.
 
     Args:
         retriever: The release's indexes.
         cards: Card of each language's adapter.
         priors: The priors of languages that have one.
         examples: False finds none, and leaves what the priors say.
+        untrained: Show examples also to adapters that were trained without any.
         taught: Taught examples that are also found; None for those of the release alone.
     """
 
@@ -34,15 +36,22 @@ class ReleaseRetriever:
         *,
         priors: Mapping[str, OpenPrior],
         examples: bool = True,
+        untrained: bool = False,
         taught: SeenTaught | None = None,
     ) -> None:
         self.retriever, self.priors = retriever, priors
-        self._cards, self._examples, self._taught = cards, examples, taught
+        self._cards, self._taught = cards, taught
+        self._examples, self._untrained = examples, untrained
 
     def seeing(self, taught: SeenTaught) -> ReleaseRetriever:
         """Returns a retriever over the same indexes that also finds taught examples."""
         return ReleaseRetriever(
-            self.retriever, self._cards, priors=self.priors, examples=self._examples, taught=taught
+            self.retriever,
+            self._cards,
+            priors=self.priors,
+            examples=self._examples,
+            untrained=self._untrained,
+            taught=taught,
         )
 
     @property
@@ -59,7 +68,8 @@ class ReleaseRetriever:
             ServiceUnavailable: A taught example that must be seen has not arrived here.
         """
         index = self.retriever.indexes.get(language)
-        if index is None or not self._examples:
+        wanted = self._shows(language) or (self._examples and self._taught is not None)
+        if index is None or not wanted:
             return [Examples()] * len(texts)
         return self._find(language, index, texts, embeddings)
 
@@ -68,12 +78,19 @@ class ReleaseRetriever:
     ) -> list[Examples]:
         """Returns examples with what the priors of each text's likely languages say, and taught mentions.
 
-        A text whose chosen language has no prior goes without.
+        A text whose chosen language has no prior goes without; one whose adapter knows no examples is left
+        with what its prior says.
         """
+        shown = [one if self._shows(of[0][0]) else Examples() for one, of in zip(found, shares, strict=True)]
+        said = said_of(self.priors, texts, shares)
         return [
-            one if said is None else replace(one, prior=with_told(said, text, one.entity))
-            for text, one, said in zip(texts, found, said_of(self.priors, texts, shares), strict=True)
+            one if prior is None else replace(one, prior=with_told(prior, text, all_found.entity))
+            for text, one, all_found, prior in zip(texts, shown, found, said, strict=True)
         ]
+
+    def _shows(self, language: str) -> bool:
+        card = self._cards.get(language)
+        return self._examples and card is not None and (self._untrained or card.examples_in_training)
 
     def _find(
         self, language: str, index: LanguageIndex, texts: Sequence[str], embeddings: Vectors | None

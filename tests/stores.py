@@ -63,6 +63,7 @@ def card(language: str = "nl", **fields: Any) -> AdapterCard:
         "corpus_digest": CORPUS,
         "created_at": "2025-01-01T00:00:00+00:00",
         "dev": dev(0.5),
+        "examples_in_training": True,
     }
     return AdapterCard(language=language, **{**known, **fields})
 

@@ -117,6 +117,17 @@ def test_examples_come_from_the_index_and_can_be_left_away(workspace: Workspace,
     assert bare.examples is not None and not bare.examples.context and not bare.examples.entity
 
 
+def test_an_adapter_that_never_saw_examples_is_shown_none(workspace: Workspace, tmp_path: Path) -> None:
+    text = sample_corpus("en", sizes={"train": 40, "dev": 0, "test": 0})[0].text
+    known = workspace.pool.get(workspace.releases.current().languages["en"].adapter)
+    card = replace(known.card, examples_in_training=False)
+    chosen = {"en": workspace.pool.add(workspace.pool.path(known.digest), card)}
+    for untrained in (False, True):
+        with open_tagger(workspace, OpenOptions(adapters=chosen, untrained=untrained)) as opened:
+            found = first(opened, text, "en").examples
+        assert found is not None and bool(found.context or found.entity) is untrained
+
+
 def prior_of(workspace: Workspace, options: OpenOptions, digest: str) -> UnitScores | None:
     """What the prior says of a text where an English adapter is chosen."""
     chosen = replace(options, adapters={"en": digest})

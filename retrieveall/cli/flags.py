@@ -41,7 +41,10 @@ LanguagesFlag = Annotated[
     str | None,
     typer.Option(metavar="nl,de", help="Languages, comma-separated. [default: all that there are]"),
 ]
-ExamplesFlag = Annotated[OnOff, typer.Option(help="Show retrieved examples in the prompts.")]
+ExamplesFlag = Annotated[
+    OnOff,
+    typer.Option(help="Show retrieved examples in the prompts of adapters that were trained with them."),
+]
 ReleaseFlag = Annotated[int | None, typer.Option(help="Number of the release. [default: the current one]")]
 ThreadsFlag = Annotated[int, typer.Option(help="Threads of torch on a CPU.")]
 StrategyFlag = Annotated[

@@ -167,7 +167,7 @@ def train(
       retrieveall train --corpus panx --languages nl,de --train-limit 5000
       retrieveall train --base-model Qwen/Qwen3-1.7B --rank 16 --gpus-per-worker 1
       retrieveall train --packed --pack-size 16               many small languages on one GPU
-      retrieveall train --examples off --no-publish           a rival for the table
+      retrieveall train --examples off                        no examples in training nor, later, in tagging
       retrieveall train --strategy polyglot_then_monolingual  share, then specialise
     """
     request = TrainRequest(

@@ -133,6 +133,7 @@ class PlannedArm:
             adapters=adapters,
             routing=arm.routing,
             examples=arm.tests_with_examples,
+            untrained=True,
             prior=arm.prior,
             threads=device.threads,
             device=device.name,
