@@ -42,7 +42,7 @@ from retrieveall.training.run import AdapterTask, Device, SplitInput, Trained, t
 from retrieveall.types import Entity, Examples, Sentence, Split
 from retrieveall.workspace import Workspace
 
-_INDEXES = ("own", "related")
+_SPARE_EXAMPLES = 2  # as in training, where examples are dropped at random
 
 
 def main() -> None:
@@ -115,7 +115,7 @@ class TinyLanguage:
     def answers(self, seed: int) -> dict[str, list[tuple[Entity, ...]]]:
         """Trains an adapter with each index and returns what they find in the test sentences, by name."""
         splits = {
-            name: [self._split(layers, *self._train, spare=2), self._split(layers, *self._dev)]
+            name: [self._split(layers, *self._train, training=True), self._split(layers, *self._dev)]
             for name, layers in self._layers.items()
         }
         labels = tuple(sorted({entity.label for one in self._train[0] for entity in one.entities}))
@@ -156,13 +156,21 @@ class TinyLanguage:
         return [forms[0][place] for place in places], [forms[1][place] for place in places]
 
     def _split(
-        self, layers: Sequence[Layer], sentences: list[Sentence], detokenised: list[Sentence], spare: int = 0
+        self,
+        layers: Sequence[Layer],
+        sentences: list[Sentence],
+        detokenised: list[Sentence],
+        *,
+        training: bool = False,
     ) -> SplitInput:
-        examples = self._examples(layers, [one.text for one in sentences], spare)
+        examples = self._examples(layers, [one.text for one in sentences], training=training)
         return SplitInput(sentences=sentences, detokenised=detokenised, examples=examples)
 
-    def _examples(self, layers: Sequence[Layer], texts: Sequence[str], spare: int = 0) -> list[Examples]:
+    def _examples(
+        self, layers: Sequence[Layer], texts: Sequence[str], *, training: bool = False
+    ) -> list[Examples]:
         """Finds what a prompt shows; in training spare ones, too, and never the sentence itself."""
+        spare = _SPARE_EXAMPLES if training else 0
         recipe = AdapterTrainingConfig().render
         return layered_examples(
             layers,
@@ -170,7 +178,7 @@ class TinyLanguage:
             n=recipe.entity_examples + spare,
             m=recipe.context_examples + spare,
             threshold_lambda=DEFAULT_LAMBDA,
-            exclude=texts if spare else None,
+            exclude=texts if training else None,
         )
 
 

@@ -68,8 +68,7 @@ class ReleaseRetriever:
             ServiceUnavailable: A taught example that must be seen has not arrived here.
         """
         index = self.retriever.indexes.get(language)
-        wanted = self._shows(language) or (self._examples and self._taught is not None)
-        if index is None or not wanted:
+        if index is None or not (self._shows(language) or self._tells(index)):
             return [Examples()] * len(texts)
         return self._find(language, index, texts, embeddings)
 
@@ -87,6 +86,10 @@ class ReleaseRetriever:
             one if prior is None else replace(one, prior=with_told(prior, text, all_found.entity))
             for text, one, all_found, prior in zip(texts, shown, found, said, strict=True)
         ]
+
+    def _tells(self, index: LanguageIndex) -> bool:
+        """Whether there may be taught mentions, which speak in the prior also where nothing is shown."""
+        return self._examples and (self._taught is not None or index.folded is not None)
 
     def _shows(self, language: str) -> bool:
         card = self._cards.get(language)

@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from retrieveall.errors import InputError
 from retrieveall.evaluation.comparison import compare
 from retrieveall.evaluation.plots import plot_f1, plot_reliability, save_png
 from retrieveall.evaluation.report import read_report
@@ -42,8 +43,15 @@ def publish_evaluations(name: str, paths: list[Path]) -> None:
     save_png(plot_f1(reports), RESULTS / f"{name}.png")
     first, *others = reports
     views: tuple[View, ...] = ("strict", "unseen", "unseen_names")
-    if tests := [asdict(compare(first, other, view=view)) for other in others for view in views]:
-        (RESULTS / f"{name}-paired.json").write_text(json.dumps(tests, indent=1) + "\n")
+    paired = RESULTS / f"{name}-paired.json"
+    paired.unlink(missing_ok=True)
+    try:
+        tests = [asdict(compare(first, other, view=view)) for other in others for view in views]
+    except InputError as error:  # reports on other sentences may still stand in one picture
+        sys.stderr.write(f"no paired tests: {error}\n")
+        tests = []
+    if tests:
+        paired.write_text(json.dumps(tests, indent=1) + "\n")
     if (scores := plot_reliability(reports[0])) is not None:
         save_png(scores, RESULTS / f"{name}-reliability.png")
 

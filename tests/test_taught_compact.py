@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,25 @@ def test_folding_changes_no_answer_and_a_second_time_nothing(workspace: Workspac
     assert surfaces(found(after, None, workspace)) == {("Zorblax", "PER"), ("Quimby", "PER")}
     assert after.indexes["de"].context_shards is before.indexes["de"].context_shards
     assert compact(workspace, created_at=NOW).release.number == 2
+
+
+def test_what_was_folded_speaks_in_the_prior_of_an_adapter_that_is_shown_no_examples(
+    workspace: Workspace, book: TaughtBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVEALL_RETRIEVAL_PRIOR_WEIGHT", "1")
+    pool, entry = workspace.pool, workspace.releases.current().languages["de"]
+    card = replace(pool.get(entry.adapter).card, examples_in_training=False)
+    workspace.releases.publish("de", pool.add(pool.path(entry.adapter), card), entry.index, created_at=NOW)
+    teach(book, SHARED, "Zorblax geht .")
+    compact(workspace, created_at=NOW)
+    said = []
+    for release in (2, None):
+        retriever = opened(workspace, release)
+        alone = retriever.retrieve_batch("de", TEXTS[:1])
+        (one,) = retriever.with_priors(TEXTS[:1], [(("de", 1.0),)], alone)
+        assert one.prior is not None and not one.entity and not one.context
+        said.append(one.prior.tags)
+    assert (said[0] != said[1]).any()
 
 
 def test_what_was_folded_can_be_taught_again_deleted_and_rolled_back(

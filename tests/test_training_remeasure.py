@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from retrieveall.lora.peft_files import WEIGHTS_FILE
 from retrieveall.models.digest import base_digest
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.remeasure import as_published, remeasure
-from retrieveall.training.run import Device
+from retrieveall.training.run import Device, Measured, measure_dev
 from retrieveall.workspace import Workspace
 from tests.models import save_tiny_adapter, save_tiny_base, tiny_model
 from tests.stores import add_adapter, card
@@ -86,7 +87,7 @@ def test_a_published_adapter_gets_a_new_card_and_keeps_its_weights(
 def test_what_would_be_worse_stays(workspace: Workspace, tmp_path: Path) -> None:
     before = publish(workspace, tmp_path, dev=HIGH)
     (one,) = remeasure(workspace, Device(), created_at=LATER, languages=["en"]).adapters
-    assert (one.after, one.reason, one.dev_before) == (None, "it would be worse on dev", HIGH)
+    assert (one.after, one.reason, one.dev_before) == (None, "it would be worse on dev in en", HIGH)
     assert one.dev is not None and one.dev.f1 < 1
     assert workspace.releases.current().languages["en"].adapter == before
 
@@ -94,9 +95,41 @@ def test_what_would_be_worse_stays(workspace: Workspace, tmp_path: Path) -> None
 def test_a_pin_holds(workspace: Workspace, tmp_path: Path) -> None:
     before = publish(workspace, tmp_path)
     workspace.releases.pin("en", before, created_at=NOW)
-    report = remeasure(workspace, Device(), created_at=LATER)
-    assert "pinned" in report.refused["en"] and report.release is None
+    report = remeasure(workspace, Device(), created_at=LATER, languages=["en"])
+    assert [one.reason for one in report.adapters] == ["it is pinned"] and report.release is None
     assert workspace.releases.current().languages["en"].adapter == before
+
+
+def test_what_was_published_meanwhile_is_left_in_place(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = publish(workspace, tmp_path)
+    first = workspace.pool.get(before).card
+    newer = workspace.pool.add(
+        workspace.pool.path(before), replace(first, training={**first.training, "seed": 9})
+    )
+
+    def slow(*args: Any, **more: Any) -> Any:
+        workspace.releases.publish("en", newer, first.index_digest, created_at=NOW)
+        return measure_dev(*args, **more)
+
+    monkeypatch.setattr("retrieveall.training.remeasure.measure_dev", slow)
+    report = remeasure(workspace, Device(), created_at=LATER, languages=["en"])
+    assert "meanwhile" in report.refused["en"] and report.release is None
+    assert workspace.releases.current().languages["en"].adapter == newer
+
+
+def test_a_prior_that_brings_nothing_changes_nothing(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = publish(workspace, tmp_path)
+
+    def without(*_: Any, **__: Any) -> Any:
+        return {before: Measured(overall=HIGH)}
+
+    monkeypatch.setattr("retrieveall.training.remeasure.measure_dev", without)
+    report = remeasure(workspace, Device(), created_at=LATER, languages=["en"])
+    assert [one.reason for one in report.adapters] == ["its prior brings nothing"] and report.release is None
 
 
 def test_languages_that_are_not_published_are_refused(workspace: Workspace, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 from retrieveall.cli.flags import JsonFlag, ThreadsFlag
 from retrieveall.cli.output import dev_text, libraries_on_stderr, note, print_json, print_line, print_table
 from retrieveall.cli.progress import progress_bar
-from retrieveall.cli.session import Session
+from retrieveall.cli.session import Session, learn_for_release
 from retrieveall.clock import utc_now
 from retrieveall.frozen import to_dict
 
@@ -140,15 +140,15 @@ def remove(
 def remeasure(
     context: typer.Context,
     languages: Annotated[
-        list[str] | None, typer.Argument(metavar="[LANG]…", help="Only these. [default: all]")
+        list[str] | None, typer.Argument(metavar="[LANG]…", help="Only the adapters of these. [default: all]")
     ] = None,
     threads: ThreadsFlag = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """Measures published adapters again, so that their priors learn from languages that came later, too.
 
-    Weights stay as they are; weight of the prior and dev F1 are found anew on the same dev sentences. What
-    is better or as good is published in one release, all else stays.
+    Adapters stay as they are but for the weight of their priors and their dev F1, which are found anew on
+    the same dev sentences. What is better or as good is published in one release, all else is left.
     """
     import torch
 
@@ -157,8 +157,10 @@ def remeasure(
 
     workspace = Session.of(context).open()
     device = Device(name="cuda" if torch.cuda.is_available() else "cpu", threads=threads)
-    with libraries_on_stderr(), progress_bar("measuring adapters"):
-        report = measure_again(workspace, device, created_at=utc_now(), languages=languages)
+    with libraries_on_stderr(), progress_bar("measuring adapters") as move:
+        report = measure_again(workspace, device, created_at=utc_now(), languages=languages, on_progress=move)
+    if report.release is not None:
+        learn_for_release(workspace)
     if as_json:
         print_json(to_dict(report))
         return

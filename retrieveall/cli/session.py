@@ -6,6 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from retrieveall.cli.output import note
+from retrieveall.cli.progress import progress_bar
+from retrieveall.errors import RetrieveAllError
+
 if TYPE_CHECKING:
     import typer
 
@@ -66,3 +70,14 @@ def claim_base(workspace: Workspace, name: str | None) -> tuple[str, str]:
     digest = base_digest(base_folder(chosen))
     workspace.claim_base(chosen, digest)
     return chosen, digest
+
+
+def learn_for_release(workspace: Workspace) -> None:
+    """Learns router and priors of the new release; where that fails, whoever opens the release says why."""
+    from retrieveall.opening import learn_release
+
+    try:
+        with progress_bar("learning router and priors"):
+            learn_release(workspace)
+    except RetrieveAllError as error:
+        note(f"retrieveall: router and priors are not learned yet: {error}")

@@ -19,9 +19,8 @@ from retrieveall.cli.flags import (
 from retrieveall.cli.groups import grouped
 from retrieveall.cli.output import dev_text, libraries_on_stderr, note, print_json, print_line, print_table
 from retrieveall.cli.process import gpus_wanted, ray_running
-from retrieveall.cli.progress import progress_bar, progress_bars
-from retrieveall.cli.session import Session, claim_base
-from retrieveall.errors import RetrieveAllError
+from retrieveall.cli.progress import progress_bars
+from retrieveall.cli.session import Session, claim_base, learn_for_release
 
 if TYPE_CHECKING:
     from retrieveall.lora.card import StrategyName
@@ -232,19 +231,8 @@ def run_training(workspace: Workspace, request: TrainRequest) -> TrainReport:
             workspace, stages, resources, publish=request.publish, force=request.force, on_progress=move
         )
     if report.release is not None:
-        _learn_release(workspace)
+        learn_for_release(workspace)
     return report
-
-
-def _learn_release(workspace: Workspace) -> None:
-    """Learns router and priors of the new release; where that fails, whoever opens the release says why."""
-    from retrieveall.opening import learn_release
-
-    try:
-        with progress_bar("learning router and priors"):
-            learn_release(workspace)
-    except RetrieveAllError as error:
-        note(f"retrieveall: router and priors are not learned yet: {error}")
 
 
 def show_training(report: TrainReport) -> None:

@@ -193,7 +193,7 @@ def _index_of(
 ) -> IndexManifest | None:
     """Finds the index over a corpus: of an embedder, or of the one last used where there are several.
 
-    An adapter trained without examples is published with it all the same: it may be tagged with both ways.
+    An adapter trained without examples is published with it all the same: its prior learns from it.
 
     Raises:
         NotFoundError: None is there and one is needed.

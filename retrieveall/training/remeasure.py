@@ -6,14 +6,17 @@ the one that training made. Source: own choice.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+
+import pyarrow as pa
 
 from retrieveall.errors import NotFoundError, RetrieveAllError
 from retrieveall.lora.card import AdapterCard, DevScores
 from retrieveall.lora.pool import PoolAdapter
 from retrieveall.lora.release import Release
 from retrieveall.lora.releases import Publication
+from retrieveall.opening import OpenOptions, read_release
 from retrieveall.training.cards import run_of
 from retrieveall.training.inputs import RunSpec, load_measured
 from retrieveall.training.run import Candidate, Device, Measured, measure_dev
@@ -47,34 +50,43 @@ class RemeasureReport:
     """What became of all.
 
     Attributes:
+        adapters: Every adapter that was asked for.
         release: The new release; None where nothing changed.
-        refused: Language to the reason why its adapter was not published, such as a pin.
+        refused: Language to the reason why its adapter was not published all the same.
     """
 
     adapters: tuple[Remeasured, ...]
-    release: int | None = None
+    release: int | None
     refused: Mapping[str, str]
 
 
 def remeasure(
-    workspace: Workspace, device: Device, *, created_at: str, languages: Collection[str] | None = None
+    workspace: Workspace,
+    device: Device,
+    *,
+    created_at: str,
+    languages: Collection[str] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> RemeasureReport:
     """Measures published adapters again whose priors would share with other languages now.
 
-    Each is measured on the dev sentences of its card, and stays as it is where it is worse there. The others
-    are published in one release.
+    Each is measured on the dev sentences of its card, and stays as it is where one of the languages that it
+    answers for is worse there. The others are published in one release, unless another adapter has been
+    published for the language meanwhile.
 
     Args:
         workspace: Where everything is.
         device: Where to compute.
         created_at: ISO 8601 time.
         languages: Only the adapters of these; None for all of the release.
+        on_progress: Called after every adapter.
 
     Raises:
-        NotFoundError: The release lacks a language.
-        ConflictError: Another process published at the same time (the pool keeps the new cards).
+        NotFoundError: There is no release, or it lacks a language.
+        IncompatibleArtefactError: An adapter of the release was made for another base or prompt format.
+        ConflictError: Another process publishes at this moment (the pool keeps the new cards).
     """
-    release = workspace.releases.current()
+    release = read_release(workspace, OpenOptions()).release
     for language in languages or ():
         release.entry(language)
     answering: dict[str, list[str]] = {}
@@ -83,54 +95,64 @@ def remeasure(
     chosen = {
         digest: tuple(of) for digest, of in answering.items() if languages is None or set(of) & set(languages)
     }
-    done = _Measurement(workspace, device).of(chosen, created_at)
-    wishes = [
-        Publication(language=language, adapter=one.after, index=release.languages[language].index)
-        for one in done
-        if one.after is not None
-        for language in one.languages
-    ]
-    if not wishes:
-        return RemeasureReport(adapters=done, refused={})
-    published = workspace.releases.publish_many(wishes, created_at=created_at)
-    number = published.release.number if len(published.refused) < len(wishes) else None
-    return RemeasureReport(adapters=done, release=number, refused=published.refused)
+    measurement = _Measurement(workspace, release, device, created_at)
+    done = []
+    for number, (digest, of) in enumerate(chosen.items()):
+        done.append(measurement.of(digest, of))
+        on_progress(number + 1, len(chosen))
+    return _published(workspace, done, created_at)
+
+
+def _published(workspace: Workspace, done: Collection[Remeasured], created_at: str) -> RemeasureReport:
+    """Publishes new cards for the languages that still have the old ones."""
+    now = workspace.releases.current()
+    refused: dict[str, str] = {}
+    wishes = []
+    for one in done:
+        for language in one.languages if one.after is not None else ():
+            entry = now.languages.get(language)
+            if entry is None or entry.adapter != one.before:
+                refused[language] = f"{language}: another release was made meanwhile. Measure again."
+            elif one.after is not None:
+                wishes.append(Publication(language=language, adapter=one.after, index=entry.index))
+    number = None
+    if wishes:
+        published = workspace.releases.publish_many(wishes, created_at=created_at)
+        refused |= published.refused
+        number = published.release.number if published.release.number != now.number else None
+    return RemeasureReport(adapters=tuple(done), release=number, refused=refused)
 
 
 class _Measurement:
-    """Plans and measures the adapters of a release."""
+    """Measures the adapters of a release, one after the other."""
 
-    def __init__(self, workspace: Workspace, device: Device) -> None:
-        self._workspace, self._device = workspace, device
+    def __init__(self, workspace: Workspace, release: Release, device: Device, created_at: str) -> None:
+        self._workspace, self._release = workspace, release
+        self._device, self._created_at = device, created_at
         self._indexes = published_indexes(workspace)
 
-    def of(self, chosen: Mapping[str, tuple[str, ...]], created_at: str) -> tuple[Remeasured, ...]:
-        """Returns what becomes of adapters, by digest the languages that they answer for."""
-        done: dict[str, Remeasured] = {}
-        specs: dict[str, RunSpec] = {}
-        candidates: dict[str, Candidate] = {}
-        for digest, languages in chosen.items():
-            adapter = self._workspace.pool.get(digest)
-            one = Remeasured(languages=languages, before=digest, dev_before=adapter.card.dev)
-            reason = self._reason(adapter)
-            if reason is None:
-                try:
-                    specs[digest] = self._spec(adapter)
-                    candidates[digest] = self._candidate(digest, specs[digest])
-                except RetrieveAllError as error:  # such as a corpus that has changed
-                    reason = str(error)
-            done[digest] = replace(one, reason=reason)
-        for digest, scores in self._scores(specs, candidates).items():
-            done[digest] = self._ended(done[digest], specs[digest], scores, created_at)
-        return tuple(done.values())
+    def of(self, digest: str, languages: tuple[str, ...]) -> Remeasured:
+        """Returns what becomes of an adapter that answers for some languages."""
+        adapter = self._workspace.pool.get(digest)
+        one = Remeasured(languages=languages, before=digest, dev_before=adapter.card.dev)
+        reason = self._reason(adapter, languages)
+        if reason is not None:
+            return replace(one, reason=reason)
+        try:
+            spec = self._spec(adapter)
+            return self._ended(one, adapter.card, spec, self._scores(digest, spec))
+        except (RetrieveAllError, OSError, pa.ArrowException) as error:  # such as a corpus that has changed
+            return replace(one, reason=f"it could not be measured: {error}")
 
     def _shared(self, card: AdapterCard) -> dict[str, str]:
         return {code: one.digest for code, one in self._indexes.items() if one.labels == card.labels}
 
-    def _reason(self, adapter: PoolAdapter) -> str | None:
+    def _reason(self, adapter: PoolAdapter, languages: Collection[str]) -> str | None:
         """Returns why an adapter is not measured."""
         if adapter.card.dev is None:
             return "it was never measured; train it with a dev split"
+        if any(self._release.languages[code].pinned for code in languages):
+            return "it is pinned"
         if self._shared(adapter.card) == dict(adapter.card.prior_indexes):
             return "its prior shares with the same languages as before"
         return None
@@ -142,39 +164,43 @@ class _Measurement:
         most = max(each, default=card.dev.sentences)
         return replace(run_of(self._workspace, adapter, dev_limit=most), prior_indexes=self._shared(card))
 
-    def _candidate(self, digest: str, spec: RunSpec) -> Candidate:
-        dev = load_measured(self._workspace, spec)
-        return Candidate(adapter=self._workspace.pool.path(digest), dev=dev, labels=spec.labels)
-
-    def _scores(
-        self, specs: Mapping[str, RunSpec], candidates: Mapping[str, Candidate]
-    ) -> dict[str, Measured | Exception]:
-        if not candidates:
-            return {}
-        spec = specs[next(iter(candidates))]
+    def _scores(self, digest: str, spec: RunSpec) -> Measured:
+        candidate = Candidate(
+            adapter=self._workspace.pool.path(digest),
+            dev=load_measured(self._workspace, spec),
+            labels=spec.labels,
+        )
+        base_model = self._workspace.state().base_model or spec.base_model
         budget = spec.config.render.budget_tokens
-        return measure_dev(spec.base_model, candidates, device=self._device, budget_tokens=budget)
+        scores = measure_dev(base_model, {digest: candidate}, device=self._device, budget_tokens=budget)
+        measured = scores[digest]
+        if not isinstance(measured, Measured):
+            raise measured
+        return measured
 
-    def _ended(
-        self, one: Remeasured, spec: RunSpec, scores: Measured | Exception, created_at: str
-    ) -> Remeasured:
-        if isinstance(scores, Exception):
-            return replace(one, reason=f"it could not be measured: {scores}")
+    def _ended(self, one: Remeasured, card: AdapterCard, spec: RunSpec, scores: Measured) -> Remeasured:
         one = replace(one, dev=scores.overall)
-        if scores.overall is None or one.dev_before is None or scores.overall.f1 < one.dev_before.f1:
-            return replace(one, reason="it would be worse on dev")
-        pool = self._workspace.pool
-        card = pool.get(one.before).card
-        card = replace(
+        if not scores.prior_weights:
+            return replace(one, reason="its prior brings nothing")
+        made = replace(
             card,
             dev=scores.overall,
             dev_by_language=scores.by_language,
             prior_weights=scores.prior_weights,
-            prior_indexes=spec.prior_indexes if scores.prior_weights else {},
+            prior_indexes=spec.prior_indexes,
             trained_as=card.trained_as or one.before,
-            created_at=created_at,
+            created_at=self._created_at,
         )
-        return replace(one, after=pool.add(pool.path(one.before), card))
+        worse = [code for code in one.languages if _f1(made, code) < _f1(card, code)]
+        if worse:
+            return replace(one, reason=f"it would be worse on dev in {', '.join(worse)}")
+        pool = self._workspace.pool
+        return replace(one, after=pool.add(pool.path(one.before), made))
+
+
+def _f1(card: AdapterCard, language: str) -> float:
+    dev = card.dev_for(language)
+    return 0.0 if dev is None else dev.f1
 
 
 def as_published(workspace: Workspace, release: Release, language: str, adapter: str) -> str:

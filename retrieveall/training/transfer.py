@@ -176,7 +176,7 @@ class _Analysis:
         self._workspace, self._choice, self._device = workspace, choice, device
         self._card = workspace.pool.get(choice.adapter).card
         self._spec = _spec(workspace, choice)
-        self._dev = load_measured(workspace, self._spec)
+        self._dev = load_measured(workspace, self._spec, prior=False)
         torch.set_num_threads(device.threads)
         opened = open_base(self._card.base_model, dtype=DTYPES[device.dtype], device=device.name)
         self._base = SharedBase(
