@@ -51,7 +51,7 @@ def publish_evaluations(name: str, paths: list[Path]) -> None:
         sys.stderr.write(f"no paired tests: {error}\n")
         tests = []
     if tests:
-        paired.write_text(json.dumps(tests, indent=1) + "\n")
+        paired.write_text(json.dumps({"paired": tests}, indent=1) + "\n")
     if (scores := plot_reliability(reports[0])) is not None:
         save_png(scores, RESULTS / f"{name}-reliability.png")
 
