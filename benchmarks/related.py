@@ -98,7 +98,7 @@ class TinyLanguage:
     def __init__(
         self, workspace: Workspace, arguments: argparse.Namespace, code: str, others: Sequence[str]
     ) -> None:
-        self._arguments, self._code = arguments, code
+        self._arguments = arguments
         self._base_model, _ = claim_base(workspace, None)
         self._store = workspace.corpora
         self._train = self._read(code, "train", arguments.own)

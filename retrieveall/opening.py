@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
-import torch
-
 from retrieveall.config import Settings, configured
 from retrieveall.engine.transformers_engine import EngineConfig, TransformersEngine
 from retrieveall.errors import ConfigError, InputError, NotFoundError
@@ -20,6 +18,7 @@ from retrieveall.languages import POLYGLOT
 from retrieveall.lora.card import AdapterCard, check_compatible
 from retrieveall.lora.release import Release, ReleaseEntry
 from retrieveall.models.base import base_folder
+from retrieveall.models.devices import device_at_hand
 from retrieveall.models.digest import base_digest
 from retrieveall.models.dtypes import default_dtype
 from retrieveall.prior_weights import PriorChoice, open_priors
@@ -227,8 +226,7 @@ def open_engine(
             f"The workspace was built on base {expected}, {opened.base_model!r} is now {found}."
             " Put the old base back, or train again in a new workspace."
         )
-    found_device = "cuda" if torch.cuda.is_available() else "cpu"
-    device = str(settings.engine.get("device") or device or found_device)
+    device = str(settings.engine.get("device") or device or device_at_hand())
     config = configured(
         EngineConfig,
         {"dtype": default_dtype(device), **settings.engine},

@@ -17,6 +17,7 @@ import torch
 
 from retrieveall.errors import NotFoundError
 from retrieveall.models.card import UNKNOWN_LICENSE, TextNote, files_note, write_card
+from retrieveall.models.devices import device_at_hand
 from retrieveall.models.digest import base_digest
 from retrieveall.training.pretrain import PretrainConfig, Pretraining
 from retrieveall.training.raw_text import read_text_folder
@@ -50,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--continue-from", type=Path, help="folder of a finished model to begin with, its tokenizer too"
     )
-    at_hand = "cuda" if torch.cuda.is_available() else "cpu"
+    at_hand = device_at_hand()
     parser.add_argument("--device", default=at_hand, help=f"where to train (here: {at_hand})")
     for field in dataclasses.fields(PretrainConfig):
         if field.name not in NO_FLAGS:

@@ -150,13 +150,12 @@ def remeasure(
     Adapters stay as they are but for the weight of their priors and their dev F1, which are found anew on
     the same dev sentences. What is better or as good is published in one release, all else is left.
     """
-    import torch
-
+    from retrieveall.models.devices import device_at_hand
     from retrieveall.training.remeasure import remeasure as measure_again
     from retrieveall.training.run import Device
 
     workspace = Session.of(context).open()
-    device = Device(name="cuda" if torch.cuda.is_available() else "cpu", threads=threads)
+    device = Device(name=device_at_hand(), threads=threads)
     with libraries_on_stderr(), progress_bar("measuring adapters") as move:
         report = measure_again(workspace, device, created_at=utc_now(), languages=languages, on_progress=move)
     if report.release is not None:

@@ -78,8 +78,7 @@ def run_analysis(
     workspace: Workspace, reference: str | None, percents: tuple[str, ...], limit: int, threads: int
 ) -> TransferReport:
     """Analyses a polyglot adapter in this process, on a GPU where there is one."""
-    import torch
-
+    from retrieveall.models.devices import device_at_hand
     from retrieveall.training.run import Device
     from retrieveall.training.transfer import PERCENTS, TransferChoice, analyze_transfer
 
@@ -88,7 +87,7 @@ def run_analysis(
         percents=tuple(map(_percent, percents)) or PERCENTS,
         dev_limit=limit,
     )
-    device = Device(name="cuda" if torch.cuda.is_available() else "cpu", threads=threads)
+    device = Device(name=device_at_hand(), threads=threads)
     with progress_bars("analysing") as move:
         return analyze_transfer(workspace, chosen, device, on_progress=move)
 

@@ -94,18 +94,14 @@ def load_embedder(spec: EmbedderSpec, *, device: str | None = None) -> Embedder:
         raise ConfigError(f"There is no embedder {spec.name!r}. Known: {', '.join(EMBEDDERS)}.")
     if spec.model is None:
         raise ConfigError(f"The embedder {spec.name!r} needs a model: a folder or a Hugging Face id.")
-    device = device or _device_at_hand()
+    from retrieveall.models.devices import device_at_hand
+
+    device = device or device_at_hand()
     if spec.name == "sentence-transformers":
         from retrieveall.embedding.sentence_model import SentenceTransformerEmbedder
 
         return SentenceTransformerEmbedder(spec.model, device=device)
     return _load_lm(spec, spec.model, device)
-
-
-def _device_at_hand() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _load_lm(spec: EmbedderSpec, model: str, device: str) -> Embedder:
