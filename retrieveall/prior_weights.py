@@ -25,7 +25,7 @@ from retrieveall.retrieval import ContextRows, corpus_parts, open_contexts, read
 from retrieveall.types import ContextExample, Shares, UnitScores
 from retrieveall.workspace import Workspace
 
-FORMAT_VERSION: Final = 4  # raised where files or learning change
+FORMAT_VERSION: Final = 5  # raised where files or learning change
 MOST_SHARED: Final = 60_000  # sentences that languages learn from together
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What the prior sees of a unit: hashes of its letters, the whole word, its shape, it and the one before.
+"""What the prior sees of a unit: hashes of its letters, the whole word, its shape, and what stands around it.
 
 Axes: U units of all sentences, one after the other; G features.
 """
@@ -17,17 +17,16 @@ from numpy.typing import NDArray
 
 from retrieveall.embedding.hashing import U64, hashed_ngrams, rehashed, text_batches
 from retrieveall.hashed_table import Counts, ranges
+from retrieveall.prior.surroundings import BORDER, Places, frames, name_frames, neighbours, sequences
 from retrieveall.text.units import UNSPACED_SCRIPTS
 from retrieveall.types import Span
 
 NEAR = 12  # units; words farther away say little, and a text so long may be no sentence
 _LENGTHS = (1, 2, 3, 4, 5)
 _RUN_LENGTHS = (2, 3)
-_CASED, _PAIR, _BORDER, _RUN = 1, 2, 3, 1000  # salts
+_CASED, _PAIR, _RUN = 1, 2, 1000  # salts
 _UNSPACED = regex.compile(rf"[{UNSPACED_SCRIPTS}]", flags=regex.V1)
 _CACHED_SHAPES = 100_000
-
-Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,8 @@ class UnitFeatures:
         brief: The word without capitals, and its shape in the same way.
         pair: The word and the one before it.
         near: What `brief` has of the unit and of those up to `NEAR` away, each feature once.
+        frame: What stands around the unit, by its shape.
+        name: Of a unit in a run of capitalised words: what that run is like.
         runs: Of a character of a script without spaces: the runs of two or three units that hold it or
             touch it, each with its place.
     """
@@ -64,6 +65,8 @@ class UnitFeatures:
     brief: Bags
     pair: Bags
     near: Bags
+    frame: Bags
+    name: Bags
     runs: Bags
 
 
@@ -90,8 +93,10 @@ def unit_features(texts: Sequence[str], units: Sequence[Sequence[Span]]) -> Unit
         sentence=sentence,
         full=_joined(letters, letter_counts, np.stack([whole, cased, shapes], axis=1)),
         brief=brief,
-        pair=_plain(_pairs(whole, sentence)[:, None]),
+        pair=_plain(sequences(whole, sentence, (-1, 0), _PAIR)[:, None]),
         near=_near(brief, sentence),
+        frame=_plain(frames(whole, shapes, sentence)),
+        name=_some(*name_frames(words, whole, shapes, sentence), len(words)),
         runs=_runs(whole, np.array([_UNSPACED.match(word) is not None for word in words], bool), sentence),
     )
 
@@ -138,7 +143,7 @@ def _joins(text: str, units: Sequence[Span]) -> Iterator[str]:
 
 def border(salt: int) -> U64:
     """Returns the feature of a neighbour that is not there ``(1,)``."""
-    return rehashed(np.array([_BORDER], np.uint64), salt)
+    return rehashed(np.array([BORDER]), salt)
 
 
 def _letters(words: Sequence[str]) -> tuple[U64, Counts]:
@@ -162,24 +167,14 @@ def _word_hash(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def _pairs(whole: U64, sentence: Places) -> U64:
-    """Returns the hash of each word with the one before it in its sentence."""
-    before = np.roll(whole, 1)
-    if len(whole):
-        before[np.flatnonzero(np.diff(sentence, prepend=-1))] = _BORDER
-    return rehashed(whole ^ rehashed(before, _PAIR), _PAIR)
-
-
-def _plain(hashes_UF: NDArray[np.uint64]) -> Bags:
+def _plain(hashes_UF: U64) -> Bags:
     return Bags(hashes_UF.reshape(-1), np.full(len(hashes_UF), hashes_UF.shape[1], np.int64))
 
 
-def neighbours(sentence: Places, offset: int) -> Places:
-    """Returns the unit ``offset`` units behind each unit, -1 where its sentence has none ``(U,)``."""
-    count = len(sentence)
-    place = np.arange(count) + offset
-    near = np.clip(place, 0, max(0, count - 1))
-    return np.where((place == near) & (sentence[near] == sentence), near, -1) if count else place
+def _some(units: Places, hashes_NF: U64, count: int) -> Bags:
+    """Returns bags for ``count`` units of which only some, in order, have any."""
+    width = hashes_NF.shape[1]
+    return Bags(hashes_NF.reshape(-1), np.bincount(units, minlength=count) * width)
 
 
 def _near(bags: Bags, sentence: Places) -> Bags:
@@ -215,7 +210,7 @@ def _runs(whole: U64, unspaced: NDArray[np.bool_], sentence: Places) -> Bags:
     return Bags(np.concatenate(hashes)[order], np.bincount(of, minlength=len(whole)))
 
 
-def _joined(hashes: U64, counts: Counts, more_UF: NDArray[np.uint64]) -> Bags:
+def _joined(hashes: U64, counts: Counts, more_UF: U64) -> Bags:
     """Puts more hashes behind those of each unit."""
     added = more_UF.shape[1]
     total = counts + added

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from retrieveall.embedding.hashing import U64, rehashed
 from retrieveall.hashed_table import summed
-from retrieveall.prior.features import Bags, UnitFeatures, border, neighbours, unit_features
+from retrieveall.prior.features import Bags, UnitFeatures, border, unit_features
+from retrieveall.prior.surroundings import neighbours
 from retrieveall.text.units import split_units
 from retrieveall.types import UnitScores
 
@@ -31,7 +32,8 @@ class Role(NamedTuple):
 
 
 _SEEN = [(0, "full"), (-1, "full"), (1, "full"), (0, "pair"), (1, "pair")]
-_SEEN += [(offset, "brief") for offset in (-3, -2, 2, 3)] + [(0, "near"), (0, "runs")]
+_SEEN += [(offset, "brief") for offset in (-3, -2, 2, 3)]
+_SEEN += [(0, kind) for kind in ("near", "frame", "name", "runs")]
 ROLES = tuple(Role(offset, kind, 100 + place) for place, (offset, kind) in enumerate(_SEEN))
 
 
