@@ -13,6 +13,7 @@ from retrieveall.lora.card import DevScores
 from retrieveall.lora.gc import collect_garbage
 from retrieveall.lora.peft_files import WEIGHTS_FILE
 from retrieveall.models.digest import base_digest
+from retrieveall.prior_weights import FORMAT_VERSION
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.remeasure import as_published, remeasure
 from retrieveall.training.run import Device, Measured, measure_dev
@@ -26,7 +27,9 @@ LOW = DevScores(f1=0.0, f1_low=0.0, f1_high=0.0, sentences=6)
 HIGH = DevScores(f1=1.0, f1_low=1.0, f1_high=1.0, sentences=6)
 
 
-def publish(workspace: Workspace, folder: Path, *, dev: DevScores = LOW) -> str:
+def publish(
+    workspace: Workspace, folder: Path, *, dev: DevScores = LOW, prior_format: int | None = FORMAT_VERSION
+) -> str:
     """Publishes German that nobody trained, and English that was measured as `dev` says; returns English."""
     base = save_tiny_base(folder / "base")
     workspace.claim_base(str(base), base_digest(base))
@@ -47,6 +50,7 @@ def publish(workspace: Workspace, folder: Path, *, dev: DevScores = LOW) -> str:
         embedder_digest=english.embedder_digest,
         prior_weights={"en": 1.0},
         prior_indexes={"en": english.prior_indexes["en"]},
+        prior_format=prior_format,
         training=asdict(AdapterTrainingConfig(rank=8, alpha=16)),
         dev=dev,
     )
@@ -92,6 +96,18 @@ def test_what_would_be_worse_stays(workspace: Workspace, tmp_path: Path) -> None
     assert workspace.releases.current().languages["en"].adapter == before
 
 
+@pytest.mark.parametrize("older", [None, FORMAT_VERSION - 1])
+def test_scores_of_a_prior_that_is_learned_otherwise_now_are_replaced(
+    workspace: Workspace, tmp_path: Path, older: int | None
+) -> None:
+    before = publish(workspace, tmp_path, dev=HIGH, prior_format=older)
+    (one,) = remeasure(workspace, Device(), created_at=LATER, languages=["en"]).adapters
+    assert one.after is not None and one.after != before and one.dev is not None and one.dev.f1 < 1
+    assert workspace.pool.get(one.after).card.prior_format == FORMAT_VERSION
+    (again,) = remeasure(workspace, Device(), created_at=LATER, languages=["en"]).adapters
+    assert again.reason == "its prior shares with the same languages as before"
+
+
 def test_a_pin_holds(workspace: Workspace, tmp_path: Path) -> None:
     before = publish(workspace, tmp_path)
     workspace.releases.pin("en", before, created_at=NOW)
@@ -130,6 +146,14 @@ def test_a_prior_that_brings_nothing_changes_nothing(
     monkeypatch.setattr("retrieveall.training.remeasure.measure_dev", without)
     report = remeasure(workspace, Device(), created_at=LATER, languages=["en"])
     assert [one.reason for one in report.adapters] == ["its prior brings nothing"] and report.release is None
+
+    outdated = replace(workspace.pool.get(before).card, prior_format=None)
+    before = workspace.pool.add(workspace.pool.path(before), outdated)
+    workspace.releases.publish("en", before, outdated.index_digest, created_at=NOW)
+    (one,) = remeasure(workspace, Device(), created_at=LATER, languages=["en"]).adapters
+    assert one.after is not None
+    made = workspace.pool.get(one.after).card
+    assert (made.prior_weights, made.prior_indexes, made.prior_format) == ({}, {}, None)
 
 
 def test_languages_that_are_not_published_are_refused(workspace: Workspace, tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ class AdapterCard:
             its dev F1; languages that are missing go without.
         prior_indexes: By language, the indexes whose languages share what their priors learn; the prior of a
             language that is not among them learns from its own index alone.
+        prior_format: Version of the prior's features and learning that `prior_weights` were found with; None
+            where there are none, and on cards from before it was noted.
         trained_as: Digest of the adapter that training made, where this one is the same measured again.
         sources: For ``mul``: the data of each language, also of one that it was only measured on.
         embedder_digest: Digest of that index's embedder; None where there was none.
@@ -107,6 +109,7 @@ class AdapterCard:
     sources: Mapping[str, LanguageData] = field(default_factory=dict)
     prior_weights: Mapping[str, float] = field(default_factory=dict)
     prior_indexes: Mapping[str, str] = field(default_factory=dict)
+    prior_format: int | None = None
     trained_as: str | None = None
     format_version: int = CARD_FORMAT_VERSION
 

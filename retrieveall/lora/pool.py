@@ -42,6 +42,11 @@ class PoolAdapter:
         """The folder it stands in: a language, or ``mul``."""
         return self.card.language
 
+    @property
+    def trained_as(self) -> str:
+        """Digest of the adapter that training made: its own, unless it is that one measured again."""
+        return self.card.trained_as or self.digest
+
     def to_dict(self) -> dict[str, Any]:
         """Returns digest and card as JSON values."""
         return {"digest": self.digest, **self.card.to_dict()}
@@ -178,6 +183,7 @@ def adapter_digest(files: PeftFiles, card: AdapterCard) -> str:
         "sources": card.sources,
         "prior_weights": card.prior_weights,
         "prior_indexes": card.prior_indexes,
+        "prior_format": card.prior_format,
         "trained_as": card.trained_as,
     }
     uncounted = {"created_at", *(name for name, value in optional.items() if not value)}

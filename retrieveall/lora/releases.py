@@ -130,8 +130,8 @@ class Releases:
     ) -> Published:
         """Publishes for several languages in one release; nothing new writes nothing.
 
-        A wish is refused where the adapter's dev F1 is below the lower bound of the one it replaces, or
-        where a pin holds. The others are published all or none.
+        A wish is refused where the adapter's dev F1 is below the lower bound of the one it replaces, unless
+        that is the same one measured again, or where a pin holds. The others are published all or none.
 
         Args:
             wishes: At most one per language, at least one.
@@ -276,8 +276,10 @@ class Releases:
         if in_use.pinned:
             held = f"{wish.language}: pinned to adapter {in_use.adapter}"
             return f"{held}. To replace and free it: {_forced(wish)}"
-        old = self.pool.get(in_use.adapter).card.dev_for(wish.language)
-        new = self.pool.get(wish.adapter).card.dev_for(wish.language)
+        before, after = self.pool.get(in_use.adapter), self.pool.get(wish.adapter)
+        if before.trained_as == after.trained_as:  # the same weights, measured again
+            return None
+        old, new = before.card.dev_for(wish.language), after.card.dev_for(wish.language)
         if old is None or (new is not None and new.f1 >= old.f1_low):
             return None
         return _worse(wish, in_use, old, new)

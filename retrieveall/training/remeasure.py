@@ -1,4 +1,4 @@
-"""Published adapters measured again: priors learn from languages that came since, weights stay as they are.
+"""Published adapters measured again: priors learn anew, also from languages that came since; weights stay.
 
 An adapter with a new card is one of its own in the pool, as the digest counts the card; `trained_as` names
 the one that training made. Source: own choice.
@@ -17,6 +17,7 @@ from retrieveall.lora.pool import PoolAdapter
 from retrieveall.lora.release import Release
 from retrieveall.lora.releases import Publication
 from retrieveall.opening import OpenOptions, read_release
+from retrieveall.prior_weights import FORMAT_VERSION as PRIOR_FORMAT_VERSION
 from retrieveall.training.cards import run_of
 from retrieveall.training.inputs import RunSpec, load_measured
 from retrieveall.training.run import Candidate, Device, Measured, measure_dev
@@ -68,11 +69,12 @@ def remeasure(
     languages: Collection[str] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> RemeasureReport:
-    """Measures published adapters again whose priors would share with other languages now.
+    """Measures published adapters again whose priors would learn otherwise now, or with other languages.
 
     Each is measured on the dev sentences of its card, and stays as it is where one of the languages that it
-    answers for is worse there. The others are published in one release, unless another adapter has been
-    published for the language meanwhile.
+    answers for is worse there; not where the card tells of a prior that this version does not learn any more.
+    The others are published in one release, unless another adapter has been published for the language
+    meanwhile.
 
     Args:
         workspace: Where everything is.
@@ -140,7 +142,7 @@ class _Measurement:
             return replace(one, reason=reason)
         try:
             spec = self._spec(adapter)
-            return self._ended(one, adapter.card, spec, self._scores(digest, spec))
+            return self._ended(one, adapter, spec, self._scores(digest, spec))
         except (RetrieveAllError, OSError, pa.ArrowException) as error:  # such as a corpus that has changed
             return replace(one, reason=f"it could not be measured: {error}")
 
@@ -153,7 +155,8 @@ class _Measurement:
             return "it was never measured; train it with a dev split"
         if any(self._release.languages[code].pinned for code in languages):
             return "it is pinned"
-        if self._shared(adapter.card) == dict(adapter.card.prior_indexes):
+        shares = dict(adapter.card.prior_indexes)
+        if self._shared(adapter.card) == shares and not _tells_of_another_prior(adapter.card):
             return "its prior shares with the same languages as before"
         return None
 
@@ -178,24 +181,32 @@ class _Measurement:
             raise measured
         return measured
 
-    def _ended(self, one: Remeasured, card: AdapterCard, spec: RunSpec, scores: Measured) -> Remeasured:
-        one = replace(one, dev=scores.overall)
-        if not scores.prior_weights:
+    def _ended(self, one: Remeasured, adapter: PoolAdapter, spec: RunSpec, scores: Measured) -> Remeasured:
+        one, card = replace(one, dev=scores.overall), adapter.card
+        outdated = _tells_of_another_prior(card)
+        weights = scores.prior_weights
+        if not weights and not outdated:
             return replace(one, reason="its prior brings nothing")
         made = replace(
             card,
             dev=scores.overall,
             dev_by_language=scores.by_language,
-            prior_weights=scores.prior_weights,
-            prior_indexes=spec.prior_indexes,
-            trained_as=card.trained_as or one.before,
+            prior_weights=weights,
+            prior_indexes=spec.prior_indexes if weights else {},
+            prior_format=PRIOR_FORMAT_VERSION if weights else None,
+            trained_as=adapter.trained_as,
             created_at=self._created_at,
         )
         worse = [code for code in one.languages if _f1(made, code) < _f1(card, code)]
-        if worse:
+        if worse and not outdated:
             return replace(one, reason=f"it would be worse on dev in {', '.join(worse)}")
         pool = self._workspace.pool
         return replace(one, after=pool.add(pool.path(one.before), made))
+
+
+def _tells_of_another_prior(card: AdapterCard) -> bool:
+    """Returns whether the scores on a card were reached with a prior that this version learns no more."""
+    return bool(card.prior_weights) and card.prior_format != PRIOR_FORMAT_VERSION
 
 
 def _f1(card: AdapterCard, language: str) -> float:
@@ -216,7 +227,7 @@ def as_published(workspace: Workspace, release: Release, language: str, adapter:
     if entry is None:
         return adapter
     try:
-        same = workspace.pool.get(entry.adapter).card.trained_as == adapter
+        same = workspace.pool.get(entry.adapter).trained_as == adapter
     except NotFoundError:
         return adapter
     return entry.adapter if same else adapter
