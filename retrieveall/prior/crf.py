@@ -17,11 +17,11 @@ from retrieveall.hashed_table import Counts, HashedTable, ranges
 NEVER = -1e4
 SCALE = 10.0  # what the sums of all units are divided by
 _SEED = 13
-_STEP_SIZE, _CAUTION = 0.7, 1.0
+_STEP_SIZE, _CAUTION = 1.0, 1.0
 _MOVE_STEP_SIZE, _MOVE_CAUTION = 1.0, 1.0  # of the transitions
 _STEPS = 1_000  # of a pass: so few sentences still move the weights often, and many do not take all day
 _STEP_UNITS = range(16, 65)
-_SEEN_UNITS, _PASSES = 100_000, range(6, 21)
+_SEEN_UNITS, _PASSES = 100_000, range(10, 21)
 
 
 def learn_crf(
