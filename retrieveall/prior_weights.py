@@ -19,7 +19,7 @@ from retrieveall.corpus.limits import limited
 from retrieveall.errors import RetrieveAllError
 from retrieveall.languages import POLYGLOT
 from retrieveall.learned import Learned
-from retrieveall.lora.card import prior_sources
+from retrieveall.lora.card import AdapterCard, prior_sources
 from retrieveall.prior import PriorWeights, SpanPrior, learn_prior, mixed
 from retrieveall.retrieval import ContextRows, corpus_parts, open_contexts, read_manifest
 from retrieveall.types import ContextExample, Shares, UnitScores
@@ -137,6 +137,11 @@ def kept_prior(workspace: Workspace, language: str, choice: PriorChoice) -> Prio
     return _learned(workspace, language, indexes).read_or_learn(
         lambda: learn_prior(_examples(contexts[language], None), start=start)
     )
+
+
+def is_outdated(card: AdapterCard) -> bool:
+    """Returns whether a card's scores were reached with priors that this version does not learn any more."""
+    return bool(card.prior_weights) and card.prior_format != FORMAT_VERSION
 
 
 def _learned(workspace: Workspace, language: str, indexes: Mapping[str, str]) -> Learned[PriorWeights]:

@@ -264,7 +264,7 @@ def test_the_gradient_is_that_of_the_likelihood(lengths: list[int]) -> None:
 
 
 def test_few_units_are_passed_over_more_often_and_in_smaller_steps() -> None:
-    assert [crf.passes_over(units) for units in (0, 900, 10_000, 400_000)] == [20, 20, 10, 6]
+    assert [crf.passes_over(units) for units in (0, 900, 8_000, 400_000)] == [20, 20, 12, 10]
     assert [crf.step_units(units) for units in (0, 900, 40_000, 400_000)] == [16, 16, 40, 64]
 
 

@@ -20,6 +20,7 @@ from retrieveall.experiments.plan import Arm, Plan
 from retrieveall.frozen import from_dict, to_dict
 from retrieveall.opening import OpenOptions, open_tagger
 from retrieveall.prior_weights import FORMAT_VERSION as PRIOR_FORMAT_VERSION
+from retrieveall.prior_weights import is_outdated
 from retrieveall.storage import Store
 from retrieveall.training.inputs import RunSpec
 from retrieveall.training.planning import TrainingChoice, plan_specs, training_config
@@ -123,7 +124,8 @@ class PlannedArm:
             device: Where the model is, and torch's threads.
 
         Raises:
-            IncompatibleArtefactError: The priors are to speak, and learn from other indexes than the plan's.
+            IncompatibleArtefactError: The priors are to speak, and learn from other indexes than the plan's,
+                or otherwise than when their weights were found.
         """
         arm, plan = self.arm, self.plan
         if arm.prior:
@@ -154,6 +156,12 @@ class PlannedArm:
     def _check_priors(self, workspace: Workspace, adapters: Mapping[str, str]) -> None:
         for spec in (spec for stage in self.stages for spec in stage if spec.serves):
             card = workspace.pool.get(adapters[spec.serves[0]]).card
+            if is_outdated(card):
+                raise IncompatibleArtefactError(
+                    f"Adapter {adapters[spec.serves[0]]} of arm {self.title!r} was measured with a prior that"
+                    " this version of retrieveall does not learn any more. To train it again, remove"
+                    f" {workspace.run(spec.run_name).uri}."
+                )
             if card.prior_weights and dict(card.prior_indexes) != dict(spec.prior_indexes):
                 raise IncompatibleArtefactError(
                     f"Adapter {adapters[spec.serves[0]]} shares its prior with"

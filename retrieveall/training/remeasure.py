@@ -18,6 +18,7 @@ from retrieveall.lora.release import Release
 from retrieveall.lora.releases import Publication
 from retrieveall.opening import OpenOptions, read_release
 from retrieveall.prior_weights import FORMAT_VERSION as PRIOR_FORMAT_VERSION
+from retrieveall.prior_weights import is_outdated
 from retrieveall.training.cards import run_of
 from retrieveall.training.inputs import RunSpec, load_measured
 from retrieveall.training.run import Candidate, Device, Measured, measure_dev
@@ -156,7 +157,7 @@ class _Measurement:
         if any(self._release.languages[code].pinned for code in languages):
             return "it is pinned"
         shares = dict(adapter.card.prior_indexes)
-        if self._shared(adapter.card) == shares and not _tells_of_another_prior(adapter.card):
+        if self._shared(adapter.card) == shares and not is_outdated(adapter.card):
             return "its prior shares with the same languages as before"
         return None
 
@@ -183,7 +184,7 @@ class _Measurement:
 
     def _ended(self, one: Remeasured, adapter: PoolAdapter, spec: RunSpec, scores: Measured) -> Remeasured:
         one, card = replace(one, dev=scores.overall), adapter.card
-        outdated = _tells_of_another_prior(card)
+        outdated = is_outdated(card)
         weights = scores.prior_weights
         if not weights and not outdated:
             return replace(one, reason="its prior brings nothing")
@@ -202,11 +203,6 @@ class _Measurement:
             return replace(one, reason=f"it would be worse on dev in {', '.join(worse)}")
         pool = self._workspace.pool
         return replace(one, after=pool.add(pool.path(one.before), made))
-
-
-def _tells_of_another_prior(card: AdapterCard) -> bool:
-    """Returns whether the scores on a card were reached with a prior that this version learns no more."""
-    return bool(card.prior_weights) and card.prior_format != PRIOR_FORMAT_VERSION
 
 
 def _f1(card: AdapterCard, language: str) -> float:
