@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from retrieveall.embedding.hashing import U64, hashed_ngrams, rehashed, text_batches
 from retrieveall.hashed_table import Counts, ranges
-from retrieveall.prior.surroundings import BORDER, Places, frames, name_frames, neighbours, sequences
+from retrieveall.prior.surroundings import BORDER, Places, frames, name_frames, neighbours, pairs
 from retrieveall.text.units import UNSPACED_SCRIPTS
 from retrieveall.types import Span
 
@@ -93,7 +93,7 @@ def unit_features(texts: Sequence[str], units: Sequence[Sequence[Span]]) -> Unit
         sentence=sentence,
         full=_joined(letters, letter_counts, np.stack([whole, cased, shapes], axis=1)),
         brief=brief,
-        pair=_plain(sequences(whole, sentence, (-1, 0), _PAIR)[:, None]),
+        pair=_plain(pairs(whole, sentence, _PAIR)[:, None]),
         near=_near(brief, sentence),
         frame=_plain(frames(whole, shapes, sentence)),
         name=_some(*name_frames(words, whole, shapes, sentence), len(words)),

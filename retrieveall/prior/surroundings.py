@@ -30,9 +30,9 @@ def neighbours(sentence: Places, offset: int) -> Places:
     return np.where((place == near) & (sentence[near] == sentence), near, -1) if count else place
 
 
-def sequences(values: U64, sentence: Places, offsets: Sequence[int], salt: int) -> U64:
-    """Returns one hash for the values at some offsets from each unit ``(U,)``."""
-    return _together([_at(values, neighbours(sentence, offset)) for offset in offsets], salt)
+def pairs(values: U64, sentence: Places, salt: int) -> U64:
+    """Returns one hash for the values of each unit and of the one before it ``(U,)``."""
+    return _together([_at(values, neighbours(sentence, -1)), values], salt)
 
 
 def frames(whole: U64, shapes: U64, sentence: Places) -> U64:
@@ -49,7 +49,8 @@ def frames(whole: U64, shapes: U64, sentence: Places) -> U64:
     first = np.searchsorted(sentence, sentence)
     last = np.searchsorted(sentence, sentence, side="right") - 1
     unit = np.arange(len(sentence))
-    columns = [sequences(shapes, sentence, offsets, salt) for salt, offsets in enumerate(_SHAPES)]
+    shape = {offset: _at(shapes, neighbours(sentence, offset)) for offset in _SHAPES[-1]}
+    columns = [_together([shape[offset] for offset in offsets], salt) for salt, offsets in enumerate(_SHAPES)]
     columns += [_together([shapes, whole[first]], _FIRST), _together([shapes, whole[last]], _LAST)]
     far = [np.minimum(distance, _MOST_PLACES) for distance in (unit - first, last - unit)]
     columns.append(_together([shapes, *far], _PLACE))
