@@ -5,6 +5,7 @@ The command line, the service and the offline job all open their parts here, so 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -32,6 +33,8 @@ from retrieveall.taught.book import TaughtBook
 from retrieveall.taught.layers import SeenTaught, TaughtLayers
 from retrieveall.taught.view import TaughtView
 from retrieveall.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,6 +194,13 @@ def open_retriever(
         held = None if last is None else last.retriever
         retriever = Retriever.open(workspace.indexes, opened.indexes, held=held)
     fixed = workspace.settings().retrieval.prior_weight if prior else 0.0
+    outdated = sorted(code for code, card in opened.cards.items() if card.has_outdated_prior)
+    if outdated and fixed is None:
+        log.warning(
+            "The weights of the priors of %s were found with priors of an earlier version."
+            " `retrieveall adapters remeasure` finds those of now.",
+            ", ".join(outdated),
+        )
     choices = {
         code: PriorChoice(
             index=index,

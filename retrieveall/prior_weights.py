@@ -19,13 +19,12 @@ from retrieveall.corpus.limits import limited
 from retrieveall.errors import RetrieveAllError
 from retrieveall.languages import POLYGLOT
 from retrieveall.learned import Learned
-from retrieveall.lora.card import AdapterCard, prior_sources
+from retrieveall.lora.card import PRIOR_FORMAT, prior_sources
 from retrieveall.prior import PriorWeights, SpanPrior, learn_prior, mixed
 from retrieveall.retrieval import ContextRows, corpus_parts, open_contexts, read_manifest
 from retrieveall.types import ContextExample, Shares, UnitScores
 from retrieveall.workspace import Workspace
 
-FORMAT_VERSION: Final = 5  # raised where files or learning change
 MOST_SHARED: Final = 60_000  # sentences that languages learn from together
 
 log = logging.getLogger(__name__)
@@ -139,17 +138,12 @@ def kept_prior(workspace: Workspace, language: str, choice: PriorChoice) -> Prio
     )
 
 
-def is_outdated(card: AdapterCard) -> bool:
-    """Returns whether a card's scores were reached with priors that this version does not learn any more."""
-    return bool(card.prior_weights) and card.prior_format != FORMAT_VERSION
-
-
 def _learned(workspace: Workspace, language: str, indexes: Mapping[str, str]) -> Learned[PriorWeights]:
     """Returns the place of a language's prior, or of what several share."""
     return Learned(
         kind="prior",
         store=workspace.priors,
-        key={"format_version": FORMAT_VERSION, "language": language, "indexes": dict(indexes)},
+        key={"format_version": PRIOR_FORMAT, "language": language, "indexes": dict(indexes)},
         pack=_pack,
         unpack=_unpack,
     )

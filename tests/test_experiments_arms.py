@@ -16,9 +16,9 @@ from retrieveall.experiments.plan import Plan
 from retrieveall.experiments.plots import experiment_figures
 from retrieveall.experiments.summary import ExperimentReport, summarise
 from retrieveall.experiments.tables import experiment_tables
+from retrieveall.lora.card import PRIOR_FORMAT
 from retrieveall.models.digest import base_digest
 from retrieveall.opening import OpenOptions
-from retrieveall.prior_weights import FORMAT_VERSION
 from retrieveall.training.run import Device
 from retrieveall.workspace import Workspace
 from tests.models import LABELS, save_tiny_adapter, save_tiny_base, tiny_model
@@ -156,9 +156,9 @@ def test_priors_have_their_say_where_an_arm_asks_for_it(
     files = peft_folder(tmp_path / "peft")
     refused = IncompatibleArtefactError
     for indexes, prior_format, error in (
-        (shared, FORMAT_VERSION, pytest.raises(InterruptedError, match=str(prior))),
-        ({**shared, "nl": "0" * 16}, FORMAT_VERSION, pytest.raises(refused, match="another plan")),
-        (shared, FORMAT_VERSION - 1, pytest.raises(refused, match="does not learn any more")),
+        (shared, PRIOR_FORMAT, pytest.raises(InterruptedError, match=str(prior))),
+        ({**shared, "nl": "0" * 16}, PRIOR_FORMAT, pytest.raises(refused, match="another plan")),
+        (shared, PRIOR_FORMAT - 1, pytest.raises(refused, match="does not learn any more")),
     ):
         made = card("en", prior_weights={"en": 1.0}, prior_indexes=indexes, prior_format=prior_format)
         with error if prior else pytest.raises(InterruptedError):

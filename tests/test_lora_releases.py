@@ -87,6 +87,22 @@ def test_a_worse_adapter_needs_force(workspace: Workspace, tmp_path: Path) -> No
     assert _publish(workspace, "nl", worse, force=True).entry("nl").adapter == worse
 
 
+def test_an_adapter_measured_again_takes_its_own_place_and_does_not_give_it_back(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    trained = add_adapter(workspace, tmp_path, dev=dev(0.6))
+    worse = add_adapter(workspace, tmp_path, dev=dev(0.3), trained_as=trained)
+    better = add_adapter(workspace, tmp_path, dev=dev(0.9), trained_as=trained)
+    other = add_adapter(workspace, tmp_path, dev=dev(0.3), trained_as="0" * 16)
+    _publish(workspace, "nl", trained)
+    with pytest.raises(ConflictError, match="below 0.5000"):
+        _publish(workspace, "nl", other)
+    for again in (worse, better):
+        assert _publish(workspace, "nl", again).entry("nl").adapter == again
+    with pytest.raises(ConflictError, match="below 0.8000"):
+        _publish(workspace, "nl", trained)
+
+
 def test_what_is_refused_does_not_hold_back_the_others(workspace: Workspace, tmp_path: Path) -> None:
     good = add_adapter(workspace, tmp_path, dev=dev(0.8))
     worse = add_adapter(workspace, tmp_path, seed=1, dev=dev(0.6))

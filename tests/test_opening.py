@@ -79,6 +79,19 @@ def test_known_sentences_find_their_language(opened: OpenTagger) -> None:
         assert first(opened, text).language == language
 
 
+def test_weights_found_with_earlier_priors_are_told_of(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    release = read_release(workspace, OpenOptions())
+    cards = {"de": replace(release.cards["de"], prior_weights={"de": 1.0}), "en": release.cards["en"]}
+    open_retriever(workspace, replace(release, cards=cards))
+    assert "the priors of de were found with priors of an earlier version" in caplog.text
+    caplog.clear()
+    open_retriever(workspace, release)
+    open_retriever(workspace, replace(release, cards=cards), prior=False)
+    assert "earlier version" not in caplog.text
+
+
 @pytest.mark.parametrize("name", ROUTERS)
 def test_every_router_can_be_chosen(workspace: Workspace, name: RouterName) -> None:
     opened = read_release(workspace, OpenOptions())

@@ -54,26 +54,43 @@ def test_a_frame_changes_with_what_it_is_made_of(text: str, differing: set[int])
     assert set(changed) == differing
 
 
-def test_a_name_is_a_run_of_capitalised_words() -> None:
-    found = seen("she left University of Leeds in 1999 .", "Anna .")
-    assert (found.name.counts > 0).tolist() == [
-        False,
-        False,
-        True,
-        True,
-        True,
-        True,
-        True,
-        False,
-        True,
-        False,
-    ]
-    alone = seen("she left University of Leeds .", "Anna .")
-    assert (alone.name.counts > 0).tolist() == [False, False, True, True, True, False, True, False]
-    first, middle, last, anna = names(alone)
-    assert middle[0] == last[0] != first[0]  # the run's first word, and that the unit is not it
-    assert first[1] == middle[1] != last[1]
-    assert first[5] == middle[5] == last[5] != anna[5]
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("Rio de Janeiro", [True, True, True]),
+        ("Bank over Leeds", [True, False, True]),  # too long a small word
+        ("Rio de la Cruz", [True, False, False, True]),  # two of them
+        ("University of", [True, False]),  # nothing goes on behind it
+        ("of Leeds", [False, True]),
+        ("Apollo 11 landed", [True, True, False]),
+    ],
+)
+def test_which_words_make_a_name(text: str, inside: list[bool]) -> None:
+    assert (seen(text).name.counts > 0).tolist() == inside
+
+
+@pytest.mark.parametrize(
+    ("text", "differing"),
+    [
+        ("she saw Zoe Lee there", {0}),  # the first word
+        ("she saw Ann Kim there", {1}),  # the last one
+        ("she met Ann Lee there", {2}),  # the word before
+        ("she saw Ann Lee today", {3}),  # the word behind
+        ("she saw Ann B Lee there", {4, 5}),  # the size
+        ("she SAW1 Ann Lee there", {0, 2, 4, 5}),  # what is before belongs to it
+        ("she saw Ann Lee .", {3, 5}),  # the word behind, and its shape
+    ],
+)
+def test_a_name_changes_with_what_it_is_made_of(text: str, differing: set[int]) -> None:
+    """The last unit of *Ann Lee*; `text` changes one thing of the name or around it."""
+    one, other = names(seen("she saw Ann Lee there"))[-1], names(seen(text))[-1]
+    assert {column for column in range(6) if one[column] != other[column]} == differing
+
+
+def test_the_ends_of_a_name_are_told_from_its_middle() -> None:
+    first, middle, last = names(seen("she saw Ann B Lee there"))
+    assert [first[column] == middle[column] for column in range(6)] == [False, True, False, True, False, True]
+    assert [last[column] == middle[column] for column in range(6)] == [True, False, True, False, False, True]
 
 
 def test_names_end_with_their_sentence_and_need_capitals() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import retrieveall.prior_weights
+from retrieveall.lora.card import PRIOR_FORMAT
 from retrieveall.lora.gc import collect_garbage
 from retrieveall.prior import PriorWeights, learn_prior
 from retrieveall.prior_weights import OpenPrior, PriorChoice, open_priors
@@ -195,6 +196,22 @@ def test_garbage_is_what_no_kept_release_needs(
     removed = collect_garbage(workspace, now_s=4e9, min_age_s=3600, keep_releases=1).removed
     assert [garbage.kind for garbage in removed if garbage.path.startswith("priors/")] == ["prior"]
     assert len(names(workspace)) == 1
+
+
+def test_priors_of_an_earlier_format_go(
+    workspace: Workspace, learned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = build(workspace, "en")
+    workspace.releases.publish(
+        "en", add_adapter(workspace, tmp_path, language="en"), digests["en"], created_at=NOW
+    )
+    monkeypatch.setattr("retrieveall.prior_weights.PRIOR_FORMAT", PRIOR_FORMAT - 1)
+    opened(workspace, digests, {"en": 1.0})
+    (old,) = names(workspace)
+    monkeypatch.undo()
+    opened(workspace, digests, {"en": 1.0})
+    removed = collect_garbage(workspace, now_s=4e9, min_age_s=3600, keep_releases=1).removed
+    assert [garbage.digest for garbage in removed] == [old] and len(names(workspace)) == 1
 
 
 def test_what_priors_share_stays_with_them(workspace: Workspace, learned: list[str], tmp_path: Path) -> None:

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from retrieveall.errors import NotFoundError
-from retrieveall.lora.card import DevScores
+from retrieveall.lora.card import PRIOR_FORMAT, DevScores
 from retrieveall.lora.gc import collect_garbage
 from retrieveall.lora.peft_files import WEIGHTS_FILE
 from retrieveall.models.digest import base_digest
-from retrieveall.prior_weights import FORMAT_VERSION
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.remeasure import as_published, remeasure
 from retrieveall.training.run import Device, Measured, measure_dev
@@ -28,7 +27,7 @@ HIGH = DevScores(f1=1.0, f1_low=1.0, f1_high=1.0, sentences=6)
 
 
 def publish(
-    workspace: Workspace, folder: Path, *, dev: DevScores = LOW, prior_format: int | None = FORMAT_VERSION
+    workspace: Workspace, folder: Path, *, dev: DevScores = LOW, prior_format: int | None = PRIOR_FORMAT
 ) -> str:
     """Publishes German that nobody trained, and English that was measured as `dev` says; returns English."""
     base = save_tiny_base(folder / "base")
@@ -96,16 +95,30 @@ def test_what_would_be_worse_stays(workspace: Workspace, tmp_path: Path) -> None
     assert workspace.releases.current().languages["en"].adapter == before
 
 
-@pytest.mark.parametrize("older", [None, FORMAT_VERSION - 1])
+@pytest.mark.parametrize("older", [None, PRIOR_FORMAT - 1])
 def test_scores_of_a_prior_that_is_learned_otherwise_now_are_replaced(
     workspace: Workspace, tmp_path: Path, older: int | None
 ) -> None:
     before = publish(workspace, tmp_path, dev=HIGH, prior_format=older)
     (one,) = remeasure(workspace, Device(), created_at=LATER, languages=["en"]).adapters
     assert one.after is not None and one.after != before and one.dev is not None and one.dev.f1 < 1
-    assert workspace.pool.get(one.after).card.prior_format == FORMAT_VERSION
+    assert workspace.pool.get(one.after).card.prior_format == PRIOR_FORMAT
     (again,) = remeasure(workspace, Device(), created_at=LATER, languages=["en"]).adapters
     assert again.reason == "its prior shares with the same languages as before"
+
+
+def test_a_prior_out_of_reach_is_not_taken_from_the_card(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = publish(workspace, tmp_path, prior_format=None)
+
+    def unreadable(*_: Any) -> Any:
+        raise OSError("no disk")
+
+    monkeypatch.setattr("retrieveall.prior_weights.kept_prior", unreadable)
+    (one,) = remeasure(workspace, Device(), created_at=LATER, languages=["en"]).adapters
+    assert one.after is None and "the prior of en could not be learned" in str(one.reason)
+    assert workspace.releases.current().languages["en"].adapter == before
 
 
 def test_a_pin_holds(workspace: Workspace, tmp_path: Path) -> None:

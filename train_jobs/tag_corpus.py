@@ -23,6 +23,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from retrieveall.errors import InputError, original_error
+from retrieveall.lora.card import PRIOR_FORMAT
 from retrieveall.offline.fragments import FilePlan, Fragment
 from retrieveall.offline.inputs import Inputs, find_inputs
 from retrieveall.offline.job import FragmentTagger, TagJob, begin, finished, job_schema, recorded_release
@@ -96,7 +97,11 @@ def tag_corpus(
         output=output,
         options=options,
         release=opened.release.number,
-        pinned={"release": opened.release.to_dict(), "settings": _settings(workspace)},
+        pinned={
+            "release": opened.release.to_dict(),
+            "settings": _settings(workspace),
+            "prior_format": PRIOR_FORMAT,
+        },
         schema=job_schema(plans),
     )
     begin(job)

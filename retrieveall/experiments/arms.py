@@ -18,9 +18,8 @@ from retrieveall.evaluation.report import EvalReport
 from retrieveall.evaluation.run import EvalChoice, evaluate_tagger
 from retrieveall.experiments.plan import Arm, Plan
 from retrieveall.frozen import from_dict, to_dict
+from retrieveall.lora.card import PRIOR_FORMAT
 from retrieveall.opening import OpenOptions, open_tagger
-from retrieveall.prior_weights import FORMAT_VERSION as PRIOR_FORMAT_VERSION
-from retrieveall.prior_weights import is_outdated
 from retrieveall.storage import Store
 from retrieveall.training.inputs import RunSpec
 from retrieveall.training.planning import TrainingChoice, plan_specs, training_config
@@ -98,7 +97,7 @@ class PlannedArm:
             "split": self.plan.split,
             "limit": self.plan.test_limit,
             "settings": self.settings,
-            **({"prior": PRIOR_FORMAT_VERSION} if self.arm.prior else {}),
+            **({"prior": PRIOR_FORMAT} if self.arm.prior else {}),
         }
         return f"arm-{digest_json(made_of)}"
 
@@ -156,7 +155,7 @@ class PlannedArm:
     def _check_priors(self, workspace: Workspace, adapters: Mapping[str, str]) -> None:
         for spec in (spec for stage in self.stages for spec in stage if spec.serves):
             card = workspace.pool.get(adapters[spec.serves[0]]).card
-            if is_outdated(card):
+            if card.has_outdated_prior and "prior_weight" not in self.settings:
                 raise IncompatibleArtefactError(
                     f"Adapter {adapters[spec.serves[0]]} of arm {self.title!r} was measured with a prior that"
                     " this version of retrieveall does not learn any more. To train it again, remove"

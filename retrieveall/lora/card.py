@@ -13,6 +13,8 @@ from retrieveall.names import check_digest, check_label
 from retrieveall.prompting.codec import PROMPT_FORMAT
 
 CARD_FORMAT_VERSION = 1
+PRIOR_FORMAT = 5
+"""Version of what priors learn: raised where their files, features or learning change."""
 
 StrategyName = Literal["monolingual", "polyglot", "polyglot_then_monolingual", "leave_language_out"]
 Calibration = Literal["uncalibrated"] | tuple[tuple[float, float], ...]
@@ -63,8 +65,8 @@ class AdapterCard:
             its dev F1; languages that are missing go without.
         prior_indexes: By language, the indexes whose languages share what their priors learn; the prior of a
             language that is not among them learns from its own index alone.
-        prior_format: Version of the prior's features and learning that `prior_weights` were found with; None
-            where there are none, and on cards from before it was noted.
+        prior_format: `PRIOR_FORMAT` when `prior_weights` were found; None where there are none, and on cards
+            from before it was noted.
         trained_as: Digest of the adapter that training made, where this one is the same measured again.
         sources: For ``mul``: the data of each language, also of one that it was only measured on.
         embedder_digest: Digest of that index's embedder; None where there was none.
@@ -112,6 +114,11 @@ class AdapterCard:
     prior_format: int | None = None
     trained_as: str | None = None
     format_version: int = CARD_FORMAT_VERSION
+
+    @property
+    def has_outdated_prior(self) -> bool:
+        """Whether its weights and scores come from priors that this version does not learn any more."""
+        return bool(self.prior_weights) and self.prior_format != PRIOR_FORMAT
 
     def dev_for(self, language: str) -> DevScores | None:
         """Returns the dev scores that count for a language; None where it was not measured on it."""
@@ -173,6 +180,8 @@ def check_card(card: AdapterCard) -> None:
         digests.append(index)
     for digest in (*digests, *(digest for digest in optional if digest is not None)):
         check_digest(digest)
+    if card.prior_format is not None and card.prior_format < 1:
+        raise InputError(f"The card's prior_format is {card.prior_format}; expected 1 or more, or none.")
     if any(weight < 0 for weight in card.prior_weights.values()):
         raise InputError(f"The card's prior weights are {dict(card.prior_weights)}; none may be below 0.")
     for dev in (card.dev, *card.dev_by_language.values()):

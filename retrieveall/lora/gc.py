@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retrieveall.errors import InputError, NotFoundError
 from retrieveall.frozen import to_dict
-from retrieveall.lora.card import AdapterCard, prior_sources
+from retrieveall.lora.card import PRIOR_FORMAT, AdapterCard, prior_sources
 from retrieveall.lora.pool import CARD_FILE
 from retrieveall.lora.release import Release
 from retrieveall.lora.releases import INDEX_MARKER, Releases
@@ -127,7 +127,8 @@ def _kept(releases: Releases, keep_releases: int) -> list[Release]:
 def _named(workspace: Workspace, kept: Iterable[Release], card_of: CardOf) -> set[tuple[Kind, str]]:
     """Returns adapters, ``language/digest`` of indexes, and what was learned that must stay."""
     named: set[tuple[Kind, str]] = set()
-    routers, priors = (_learned_from(workspace.store.child(room)) for room, _ in _LEARNED)
+    routers = _learned_from(workspace.store.child("routers"))
+    priors = _learned_from(workspace.store.child("priors"), PRIOR_FORMAT)
     for release in kept:
         indexes = {code: entry.index for code, entry in release.languages.items() if entry.index is not None}
         corpora = {code: list(_parts(workspace, code, digest))[-1] for code, digest in indexes.items()}
@@ -166,13 +167,20 @@ def _parts(workspace: Workspace, language: str, digest: str) -> Iterable[str]:
         yield from (folded["taught"], folded["index"]) if folded else ()
 
 
-def _learned_from(store: Store) -> dict[str, dict[str, str]]:
-    """Returns by digest what each complete router or prior was learned from: index digests by language."""
+def _learned_from(store: Store, version: int | None = None) -> dict[str, dict[str, str]]:
+    """Returns by digest what each complete router or prior was learned from: index digests by language.
+
+    Args:
+        store: Their room.
+        version: Only those of this format.
+    """
     found = {}
     for digest in store.list():
         with contextlib.suppress(InputError, TypeError, KeyError, ValueError):  # broken
             if store.exists(f"{digest}/{LEARNED_MARKER}"):
-                found[digest] = dict(store.read_json(f"{digest}/{LEARNED_MARKER}")["indexes"])
+                manifest = store.read_json(f"{digest}/{LEARNED_MARKER}")
+                if version in (None, manifest["format_version"]):
+                    found[digest] = dict(manifest["indexes"])
     return found
 
 

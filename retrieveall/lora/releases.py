@@ -277,7 +277,7 @@ class Releases:
             held = f"{wish.language}: pinned to adapter {in_use.adapter}"
             return f"{held}. To replace and free it: {_forced(wish)}"
         before, after = self.pool.get(in_use.adapter), self.pool.get(wish.adapter)
-        if before.trained_as == after.trained_as:  # the same weights, measured again
+        if after.card.trained_as == before.trained_as:  # the same weights, measured again
             return None
         old, new = before.card.dev_for(wish.language), after.card.dev_for(wish.language)
         if old is None or (new is not None and new.f1 >= old.f1_low):

@@ -52,7 +52,8 @@ class TagJob:
         output: The output's folder.
         options: What is asked for.
         release: Number of the release, pinned.
-        pinned: What else makes the entities: the release itself and the settings of retrieval and prompts.
+        pinned: What else makes the entities: the release itself, the settings of retrieval and prompts, and
+            what priors learn.
         schema: Columns of the whole input.
     """
 

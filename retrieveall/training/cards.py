@@ -7,9 +7,8 @@ from dataclasses import asdict, fields
 from retrieveall.digests import digest_json
 from retrieveall.errors import IncompatibleArtefactError
 from retrieveall.frozen import from_dict
-from retrieveall.lora.card import AdapterCard, LanguageData
+from retrieveall.lora.card import PRIOR_FORMAT, AdapterCard, LanguageData
 from retrieveall.lora.pool import PoolAdapter
-from retrieveall.prior_weights import FORMAT_VERSION as PRIOR_FORMAT_VERSION
 from retrieveall.prompting.codec import PROMPT_FORMAT
 from retrieveall.training.adapter import AdapterTrainingConfig
 from retrieveall.training.inputs import RunSpec
@@ -57,7 +56,7 @@ def adapter_card(spec: RunSpec, dev: Measured, *, created_at: str) -> AdapterCar
         licence=spec.licence,
         prior_weights=dev.prior_weights,
         prior_indexes=spec.prior_indexes if dev.prior_weights else {},
-        prior_format=PRIOR_FORMAT_VERSION if dev.prior_weights else None,
+        prior_format=PRIOR_FORMAT if dev.prior_weights else None,
         sources={} if alone else spec.data,
     )
 

@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from retrieveall.errors import NotFoundError, RetrieveAllError
-from retrieveall.lora.card import AdapterCard, DevScores
+from retrieveall.lora.card import PRIOR_FORMAT, AdapterCard, DevScores
 from retrieveall.lora.pool import PoolAdapter
 from retrieveall.lora.release import Release
 from retrieveall.lora.releases import Publication
 from retrieveall.opening import OpenOptions, read_release
-from retrieveall.prior_weights import FORMAT_VERSION as PRIOR_FORMAT_VERSION
-from retrieveall.prior_weights import is_outdated
 from retrieveall.training.cards import run_of
 from retrieveall.training.inputs import RunSpec, load_measured
 from retrieveall.training.run import Candidate, Device, Measured, measure_dev
@@ -143,7 +141,7 @@ class _Measurement:
             return replace(one, reason=reason)
         try:
             spec = self._spec(adapter)
-            return self._ended(one, adapter, spec, self._scores(digest, spec))
+            return self._ended(one, adapter, spec, self._scores(adapter, spec))
         except (RetrieveAllError, OSError, pa.ArrowException) as error:  # such as a corpus that has changed
             return replace(one, reason=f"it could not be measured: {error}")
 
@@ -157,7 +155,7 @@ class _Measurement:
         if any(self._release.languages[code].pinned for code in languages):
             return "it is pinned"
         shares = dict(adapter.card.prior_indexes)
-        if self._shared(adapter.card) == shares and not is_outdated(adapter.card):
+        if self._shared(adapter.card) == shares and not adapter.card.has_outdated_prior:
             return "its prior shares with the same languages as before"
         return None
 
@@ -168,10 +166,15 @@ class _Measurement:
         most = max(each, default=card.dev.sentences)
         return replace(run_of(self._workspace, adapter, dev_limit=most), prior_indexes=self._shared(card))
 
-    def _scores(self, digest: str, spec: RunSpec) -> Measured:
+    def _scores(self, adapter: PoolAdapter, spec: RunSpec) -> Measured:
+        digest = adapter.digest
+        dev = load_measured(self._workspace, spec)
+        for language in adapter.card.prior_weights:  # or the card would lose what is only out of reach
+            if not any(examples.prior for examples in dev[language].examples):
+                raise NotFoundError(f"the prior of {language} could not be learned, see the log")
         candidate = Candidate(
             adapter=self._workspace.pool.path(digest),
-            dev=load_measured(self._workspace, spec),
+            dev=dev,
             labels=spec.labels,
         )
         base_model = self._workspace.state().base_model or spec.base_model
@@ -184,9 +187,8 @@ class _Measurement:
 
     def _ended(self, one: Remeasured, adapter: PoolAdapter, spec: RunSpec, scores: Measured) -> Remeasured:
         one, card = replace(one, dev=scores.overall), adapter.card
-        outdated = is_outdated(card)
         weights = scores.prior_weights
-        if not weights and not outdated:
+        if not weights and not card.has_outdated_prior:
             return replace(one, reason="its prior brings nothing")
         made = replace(
             card,
@@ -194,12 +196,12 @@ class _Measurement:
             dev_by_language=scores.by_language,
             prior_weights=weights,
             prior_indexes=spec.prior_indexes if weights else {},
-            prior_format=PRIOR_FORMAT_VERSION if weights else None,
+            prior_format=PRIOR_FORMAT if weights else None,
             trained_as=adapter.trained_as,
             created_at=self._created_at,
         )
         worse = [code for code in one.languages if _f1(made, code) < _f1(card, code)]
-        if worse and not outdated:
+        if worse and not card.has_outdated_prior:
             return replace(one, reason=f"it would be worse on dev in {', '.join(worse)}")
         pool = self._workspace.pool
         return replace(one, after=pool.add(pool.path(one.before), made))
