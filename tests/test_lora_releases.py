@@ -95,11 +95,11 @@ def test_an_adapter_measured_again_takes_its_own_place_and_does_not_give_it_back
     better = add_adapter(workspace, tmp_path, dev=dev(0.9), trained_as=trained)
     other = add_adapter(workspace, tmp_path, dev=dev(0.3), trained_as="0" * 16)
     _publish(workspace, "nl", trained)
-    with pytest.raises(ConflictError, match="below 0.5000"):
+    with pytest.raises(ConflictError, match=r"below 0\.5000"):
         _publish(workspace, "nl", other)
     for again in (worse, better):
         assert _publish(workspace, "nl", again).entry("nl").adapter == again
-    with pytest.raises(ConflictError, match="below 0.8000"):
+    with pytest.raises(ConflictError, match=r"below 0\.8000"):
         _publish(workspace, "nl", trained)
 
 

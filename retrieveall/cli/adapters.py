@@ -99,7 +99,8 @@ def publish(
 ) -> None:
     """Makes an adapter answer for its language.
 
-    Refused when its dev F1 is below the lower bound of the adapter it would replace.
+    Refused when its dev F1 is below the lower bound of the adapter it would replace, unless it is that one
+    measured again.
     """
     workspace = Session.of(context).open()
     code, digest = split_reference(adapter)
@@ -148,7 +149,8 @@ def remeasure(
     """Measures published adapters again, so that their priors learn from languages that came later, too.
 
     Adapters stay as they are but for the weight of their priors and their dev F1, which are found anew on
-    the same dev sentences. What is better or as good is published in one release, all else is left.
+    the same dev sentences. What is better or as good is published in one release, and so is what was measured
+    with priors that an earlier version of this program learned; all else is left.
     """
     from retrieveall.models.devices import device_at_hand
     from retrieveall.training.remeasure import remeasure as measure_again

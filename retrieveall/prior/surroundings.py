@@ -61,7 +61,7 @@ def name_frames(words: Sequence[str], whole: U64, shapes: U64, sentence: Places)
     """Returns what the name is like that a unit may be part of: a run of capitalised words and numbers.
 
     Single words of up to three small letters belong to it where it goes on behind them, as in *University of
-    Leeds*. Scripts without capitals have none.
+    Leeds*. In scripts without capitals only numbers make runs.
 
     Args:
         words: U words.
