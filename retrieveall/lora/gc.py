@@ -127,8 +127,8 @@ def _kept(releases: Releases, keep_releases: int) -> list[Release]:
 def _named(workspace: Workspace, kept: Iterable[Release], card_of: CardOf) -> set[tuple[Kind, str]]:
     """Returns adapters, ``language/digest`` of indexes, and what was learned that must stay."""
     named: set[tuple[Kind, str]] = set()
-    routers = _learned_from(workspace.store.child("routers"))
-    priors = _learned_from(workspace.store.child("priors"), PRIOR_FORMAT)
+    routers = _learned_from(workspace.routers)
+    priors = _learned_from(workspace.priors, PRIOR_FORMAT)
     for release in kept:
         indexes = {code: entry.index for code, entry in release.languages.items() if entry.index is not None}
         corpora = {code: list(_parts(workspace, code, digest))[-1] for code, digest in indexes.items()}

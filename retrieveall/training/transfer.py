@@ -174,7 +174,8 @@ class _Analysis:
 
     def __init__(self, workspace: Workspace, choice: TransferChoice, device: Device) -> None:
         self._workspace, self._choice, self._device = workspace, choice, device
-        self._card = workspace.pool.get(choice.adapter).card
+        adapter = workspace.pool.get(choice.adapter)
+        self._card, self._trained_as = adapter.card, adapter.trained_as
         self._spec = _spec(workspace, choice)
         self._dev = load_measured(workspace, self._spec, prior=False)
         torch.set_num_threads(device.threads)
@@ -262,10 +263,11 @@ class _Analysis:
         )
 
     def _moved(self, tops: Mapping[float, Mapping[str, Tensor]]) -> Iterator[Moved]:
-        before_P, trained_as = weights_of(self._adapter), self._card.trained_as or self._choice.adapter
+        before_P = weights_of(self._adapter)
         for one in self._workspace.pool.list():
             language = one.card.language
-            if one.card.initial_adapter != trained_as or language not in self._dev or one.card.trained_as:
+            goes_on = one.card.initial_adapter == self._trained_as
+            if not goes_on or language not in self._dev or one.card.trained_as:
                 continue  # what was measured again has the weights of another that is there
             after_P = weights_of(self._opened(one.digest))
             for percent, top in tops.items():
